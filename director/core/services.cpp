@@ -1,0 +1,348 @@
+// Changes: the second door. What ipvsadm, netlink and the rules file can tell the balancer, one function each.
+// Sources: ip_vs_ctl.c (ip_vs_add_service, ip_vs_add_dest, the trash), libipvs.c for what each refusal means.
+#include <algorithm>
+
+#include "director/core/balancer.h"
+#include "director/core/check.h"
+
+namespace director {
+namespace {
+
+constexpr Failure<Refusal> refused(Refusal r) { return {r}; }
+
+}  // namespace
+
+/// ip_vs_ctl.c, __ip_vs_dest checks: thresholds that make sense, an address packets can be sent to.
+Result<void, Refusal> check(const ServiceKey& key, const ServerConfig& config) {
+  const IpAddress& a = config.endpoint.address;
+  if (config.lower_threshold > config.upper_threshold || config.weight > INT32_MAX)
+    return refused(Refusal::out_of_range);
+  if (a.is_unspecified() || a.is_multicast() || a.is_broadcast()) return refused(Refusal::invalid);
+  if (a.family() != key.family() && config.method != Method::tunnel) return refused(Refusal::invalid);
+  return {};
+}
+
+Result<void, Refusal> check(const ServiceConfig& config) {
+  if (!scheduler_exists(config.scheduler)) return refused(Refusal::no_such_scheduler);
+  if (!config.persistence_engine.empty() && config.persistence_engine != "sip")
+    return refused(Refusal::no_such_scheduler);  // one refusal for both, as in the kernel
+  return {};
+}
+
+std::size_t Balancer::ServiceHash::operator()(const ServiceKey& k) const {
+  std::size_t h = AddressHash{}(k.endpoint.address);
+  h = (h ^ k.endpoint.port.host()) * 0x100000001b3ULL;
+  h = (h ^ static_cast<std::size_t>(k.protocol)) * 0x100000001b3ULL;
+  return (h ^ k.mark) * 0x100000001b3ULL;
+}
+
+std::size_t Balancer::AddressHash::operator()(const IpAddress& a) const {
+  std::size_t h = 0xcbf29ce484222325ULL;  // FNV-1a: the keys are the operator's, not an attacker's
+  for (const std::uint8_t b : a.bytes()) h = (h ^ b) * 0x100000001b3ULL;
+  return h;
+}
+
+Result<void, Refusal> Balancer::apply(const Change& what, Instant now) {
+  return std::visit([&](const auto& c) { return change(c, now); }, what);
+}
+
+// --- services -------------------------------------------------------------------------------------------------------
+
+Result<void, Refusal> Balancer::change(const AddService& c, Instant now) {
+  const ServiceConfig& config = c.config;
+  if (exact_service(config.key) != nullptr) return refused(Refusal::service_exists);
+  if (const auto r = check(config); !r) return r;
+  auto service = std::make_unique<Service>();
+  service->config = config;
+  service->scheduler = make_scheduler(config.scheduler, config.flags);
+  service_index_[config.key] = service.get();
+  services_.push_back(std::move(service));
+  if (config.key.mark == 0 && ++virtual_[config.key.endpoint.address] == 1) announce_soon(now);
+  ++generation_;
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const EditService& c, Instant) {
+  Service* service = exact_service(c.config.key);
+  if (service == nullptr) return refused(Refusal::no_such_service);
+  if (const auto r = check(c.config); !r) return r;
+  const bool same_scheduler =
+      service->config.scheduler == c.config.scheduler && service->config.flags == c.config.flags;
+  service->config = c.config;
+  if (!same_scheduler) {
+    service->scheduler = make_scheduler(c.config.scheduler, c.config.flags);
+    service->scheduler->servers_changed(service->servers);
+  }
+  ++generation_;
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const DeleteService& c, Instant now) {
+  for (std::size_t i = 0; i < services_.size(); ++i) {
+    if (services_[i]->key() != c.key) continue;
+    remove_service(i, now);
+    return {};
+  }
+  return refused(Refusal::no_such_service);
+}
+
+Result<void, Refusal> Balancer::change(const ClearServices&, Instant now) {
+  while (!services_.empty()) remove_service(services_.size() - 1, now);
+  return {};
+}
+
+void Balancer::remove_service(std::size_t position, Instant now) {
+  Service& service = *services_[position];
+  while (!service.servers.empty()) remove_server(service, service.servers.size() - 1, now);
+  if (service.key().mark == 0) {
+    const auto vip = virtual_.find(service.key().endpoint.address);
+    if (--vip->second == 0) virtual_.erase(vip);
+  }
+  service_index_.erase(service.key());
+  services_.erase(services_.begin() + static_cast<long>(position));
+  ++generation_;
+}
+
+Service* Balancer::exact_service(const ServiceKey& key) const {
+  const auto found = service_index_.find(key);
+  return found == service_index_.end() ? nullptr : found->second;
+}
+
+const Service* Balancer::find_service(const ServiceKey& key) const { return exact_service(key); }
+
+/// ip_vs_ctl.c, ip_vs_service_find: the exact port; for TCP the FTP service, whose data connections may use any unprivileged port;
+/// the port 0 service.
+Service* Balancer::service_for(const FlowKey& flow) {
+  ServiceKey key{flow.protocol, flow.target, 0};
+  if (Service* s = exact_service(key)) return s;
+  const std::uint16_t port = flow.target.port.host();
+  if (flow.protocol == Protocol::tcp && (port == 20 || port >= 1024)) {
+    key.endpoint.port = Port::of(21);
+    if (Service* s = exact_service(key)) return s;
+  }
+  key.endpoint.port = Port{};
+  return exact_service(key);
+}
+
+std::vector<const Service*> Balancer::services() const {
+  std::vector<const Service*> all;
+  for (const auto& s : services_) all.push_back(s.get());
+  return all;
+}
+
+std::vector<IpAddress> Balancer::virtual_addresses() const {
+  std::vector<IpAddress> all;
+  for (const auto& [address, services] : virtual_) all.push_back(address);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+bool Balancer::has_usable_server(const IpAddress& vip) const {
+  return std::any_of(services_.begin(), services_.end(), [&](const auto& s) {
+    return s->key().mark == 0 && s->key().endpoint.address == vip &&
+           std::any_of(s->servers.begin(), s->servers.end(), [](const RealServer* r) { return r->usable(); });
+  });
+}
+
+// --- real servers ---------------------------------------------------------------------------------------------------
+
+Result<void, Refusal> Balancer::change(const AddServer& c, Instant) {
+  Service* service = exact_service(c.service);
+  if (service == nullptr) return refused(Refusal::service_not_defined);
+  if (const auto r = check(c.service, c.config); !r) return r;
+  if (service->find(c.config.endpoint) != nullptr) return refused(Refusal::server_exists);
+  RealServer& server = room_for(c.service, c.config.endpoint);
+  server.config = c.config;
+  server.service = service;
+  server.overloaded = false;
+  server.way_generation = 0;
+  if (c.config.weight > 0) server.last_weight = c.config.weight;
+  service->servers.insert(service->servers.begin(), &server);  // list_add_rcu: the last added comes first
+  service->scheduler->server_added(service->servers, server);
+  service->scheduler->servers_changed(service->servers);
+  ++generation_;
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const EditServer& c, Instant) {
+  Service* service = exact_service(c.service);
+  if (service == nullptr) return refused(Refusal::service_not_defined);
+  if (const auto r = check(c.service, c.config); !r) return r;
+  RealServer* server = service->find(c.config.endpoint);
+  if (server == nullptr) return refused(Refusal::no_such_server);
+  if (c.config.upper_threshold == 0 || c.config.upper_threshold > server->config.upper_threshold)
+    server->overloaded = false;  // ip_vs_ctl.c, __ip_vs_update_dest
+  server->config = c.config;
+  if (c.config.weight > 0) server->last_weight = c.config.weight;
+  service->scheduler->servers_changed(service->servers);
+  ++generation_;
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const DeleteServer& c, Instant now) {
+  Service* service = exact_service(c.service);
+  if (service == nullptr) return refused(Refusal::service_not_defined);
+  for (std::size_t i = 0; i < service->servers.size(); ++i) {
+    if (service->servers[i]->config.endpoint != c.endpoint) continue;
+    remove_server(*service, i, now);
+    if (tunables_.expire_nodest_conn != 0) end_connections_of_removed(now);
+    return {};
+  }
+  return refused(Refusal::no_such_server);
+}
+
+void Balancer::remove_server(Service& service, std::size_t position, Instant now) {
+  RealServer* server = service.servers[position];
+  service.scheduler->server_leaving(service.servers, position);
+  service.servers.erase(service.servers.begin() + static_cast<long>(position));
+  service.scheduler->servers_changed(service.servers);
+  server->service = nullptr;
+  forget_soon(*server, now);
+  ++generation_;
+}
+
+/// A row for the server: its own of before, if connections still remember it, with its counters.
+RealServer& Balancer::room_for(const ServiceKey& service, const Endpoint& endpoint) {
+  std::size_t free_row = reals_.size();
+  for (std::size_t i = 0; i < reals_.size(); ++i) {
+    if (reals_[i] == nullptr)
+      free_row = i;
+    else if (reals_[i]->removed() && reals_[i]->service_key == service && reals_[i]->config.endpoint == endpoint)
+      return *reals_[i];
+  }
+  if (free_row == reals_.size()) reals_.emplace_back();
+  reals_[free_row] = std::make_unique<RealServer>();
+  reals_[free_row]->id = RealId{static_cast<std::uint32_t>(free_row)};
+  reals_[free_row]->service_key = service;
+  return *reals_[free_row];
+}
+
+/// A removed server without connections is kept for a while: added again, it goes on with its counters (ip_vs_ctl.c, the trash).
+void Balancer::forget_soon(RealServer& server, Instant now) {
+  constexpr Duration kTrashPeriod = 120s;  // IP_VS_DEST_TRASH_PERIOD
+  if (!server.removed() || server.connections() != 0) return;
+  server.forgotten_at = now + kTrashPeriod;
+  forgotten_.push_back({server.id, server.forgotten_at});
+}
+
+void Balancer::forget_removed(Instant now) {
+  while (!forgotten_.empty() && forgotten_.front().at <= now) {
+    std::unique_ptr<RealServer>& server = reals_[forgotten_.front().server.index];
+    if (server != nullptr && server->removed() && server->connections() == 0 && server->forgotten_at <= now) server.reset();
+    forgotten_.pop_front();
+  }
+}
+
+void Balancer::end_connections_of_removed(Instant now) {
+  std::vector<Connection*> ending;
+  connections_.for_each([&](Connection& c) {
+    if (reals_[c.server.index]->removed()) ending.push_back(&c);
+  });
+  for (Connection* c : ending) close(*c, now);
+}
+
+/// A masquerading server that this packet may come from.
+const RealServer* Balancer::nat_server_at(const FlowKey& from_server) const {
+  for (const auto& s : services_) {
+    if (s->key().mark == 0 && s->key().protocol != from_server.protocol) continue;
+    for (const RealServer* r : s->servers)
+      if (r->config.method == Method::masq && r->config.endpoint.address == from_server.source.address &&
+          (r->config.endpoint.port == from_server.source.port || from_server.source.port == Port{}))
+        return r;
+  }
+  return nullptr;
+}
+
+// --- counters, time-outs, knobs -------------------------------------------------------------------------------------
+
+Result<void, Refusal> Balancer::change(const ZeroCounters& c, Instant) {
+  if (c.service) {
+    Service* service = exact_service(*c.service);
+    if (service == nullptr) return refused(Refusal::no_such_service);
+    service->traffic.zero();
+    for (RealServer* r : service->servers) r->traffic.zero();
+    return {};
+  }
+  for (const auto& s : services_) {
+    s->traffic.zero();
+    for (RealServer* r : s->servers) r->traffic.zero();
+  }
+  traffic_.zero();
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetTimeouts& c, Instant) {
+  if (c.tcp > Duration{0}) timeouts_[State::established] = c.tcp;
+  if (c.tcp_fin > Duration{0}) timeouts_[State::fin_wait] = c.tcp_fin;
+  if (c.udp > Duration{0}) timeouts_[State::udp] = c.udp;
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetTunable& c, Instant) {
+  const TunableInfo* info = find_tunable(c.name);
+  if (info == nullptr) return refused(Refusal::no_such_tunable);
+  if (c.value < info->least || c.value > info->most) return refused(Refusal::out_of_range);
+  tunables_.*(info->value) = c.value;
+  return {};
+}
+
+// --- the network ----------------------------------------------------------------------------------------------------
+
+Result<void, Refusal> Balancer::change(const SetDevice& c, Instant now) {
+  const Interface* before = network_.find(c.device);
+  const bool came_up = c.up && (before == nullptr || !before->up || before->mac != c.mac);
+  network_.apply(c);
+  if (came_up) announce_soon(now);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetAddresses& c, Instant now) {
+  network_.apply(c);
+  announce_soon(now);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetRoutes& c, Instant) {
+  network_.apply(c);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetNeighbour& c, Instant now) {
+  network_.apply(c, now, outbox_);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const SetForwarding& c, Instant) {
+  forwarding_ = c.on;
+  return {};
+}
+
+void Balancer::announce_soon(Instant now) {
+  if (!options_.announce || virtual_.empty()) return;
+  announcements_left_ = 3;
+  next_announcement_ = now;
+}
+
+// --- for those who watch --------------------------------------------------------------------------------------------
+
+namespace {
+
+Balancer::ConnectionRow row_of(const Connection& c, Instant now) {
+  return {c.flow.protocol, c.flow.source, c.flow.target, c.real, c.state, c.deadline - now};
+}
+
+}  // namespace
+
+void Balancer::for_each_connection(Instant now, const std::function<void(const ConnectionRow&)>& visit) const {
+  connections_.for_each([&](const Connection& c) {
+    if (c.deadline > now) visit(row_of(c, now));  // else its time is up, the clock only hasn't come by
+  });
+}
+
+std::optional<Balancer::ConnectionRow> Balancer::find_connection(const FlowKey& flow, Instant now) {
+  const Connection* c = connections_.find(flow).connection;
+  if (c == nullptr || c->deadline <= now) return {};
+  return row_of(*c, now);
+}
+
+}  // namespace director

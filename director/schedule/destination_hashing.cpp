@@ -1,0 +1,32 @@
+// dh: the destination address decides, through a table of 256 slots dealt out in turn, weights ignored. For caches behind a class
+// service: each site's traffic stays with one cache. Source: ip_vs_dh.c.
+#include <array>
+
+#include "director/core/scheduler.h"
+#include "director/schedule/address_hash.h"
+
+namespace director {
+namespace {
+
+class DestinationHashing final : public Scheduler {
+ public:
+  RealServer* pick(ServerList, const FlowKey& flow, Instant) override {
+    RealServer* owner = slots_[hash_slot(folded(flow.target.address))];
+    return owner != nullptr && owner->usable() ? owner : nullptr;
+  }
+
+  void servers_changed(ServerList servers) override {
+    slots_.fill(nullptr);
+    if (servers.empty()) return;
+    for (std::size_t i = 0; i < kHashSlots; ++i) slots_[i] = servers[i % servers.size()];
+  }
+
+ private:
+  std::array<RealServer*, kHashSlots> slots_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Scheduler> make_destination_hashing(SchedulerFlags) { return std::make_unique<DestinationHashing>(); }
+
+}  // namespace director

@@ -1,0 +1,41 @@
+// The table of schedulers, made from schedulers.def.
+#include "director/core/scheduler.h"
+
+namespace director {
+
+#define SCHEDULER(function, name) std::unique_ptr<Scheduler> make_##function(SchedulerFlags flags);
+#include "director/schedule/schedulers.def"
+#undef SCHEDULER
+
+namespace {
+
+constexpr std::string_view kNames[] = {
+#define SCHEDULER(function, name) name,
+#include "director/schedule/schedulers.def"
+#undef SCHEDULER
+};
+
+using Maker = std::unique_ptr<Scheduler> (*)(SchedulerFlags);
+constexpr Maker kMakers[] = {
+#define SCHEDULER(function, name) make_##function,
+#include "director/schedule/schedulers.def"
+#undef SCHEDULER
+};
+
+}  // namespace
+
+std::unique_ptr<Scheduler> make_scheduler(std::string_view name, SchedulerFlags flags) {
+  for (std::size_t i = 0; i < std::size(kNames); ++i)
+    if (kNames[i] == name) return kMakers[i](flags);
+  return nullptr;
+}
+
+bool scheduler_exists(std::string_view name) {
+  for (const std::string_view known : kNames)
+    if (known == name) return true;
+  return false;
+}
+
+std::span<const std::string_view> scheduler_names() { return kNames; }
+
+}  // namespace director

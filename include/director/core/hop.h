@@ -1,0 +1,148 @@
+// Network: what the director knows of devices, addresses, routes and neighbours, and how a frame gets its Ethernet header.
+//
+// A Hop is a neighbour on a device. Connections and real servers keep HopIds, so a neighbour that changes its MAC address is one row
+// changed. The director resolves neighbours itself, by ARP, on every kind of device (RFC 826); what a kernel knows comes in as
+// SetNeighbour. A frame whose hop has no MAC yet is copied and waits; at most kMostWaiting frames a hop.
+//
+// Not here: which packets go where (balancer.cpp), answers to ARP (local.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "director/base/id.h"
+#include "director/base/time.h"
+#include "director/core/change.h"
+#include "director/core/counters.h"
+#include "director/core/outbox.h"
+#include "director/core/verdict.h"
+#include "director/net/frame.h"
+
+namespace director {
+
+/// A device as the core sees it.
+struct Interface {
+  std::string name;
+  MacAddress mac;
+  std::uint32_t mtu = 1500;
+  bool known = false;
+  bool up = false;
+  Stack stack = Stack::host;
+  std::vector<Prefix> addresses;
+
+  [[nodiscard]] bool owns(const IpAddress& a) const {
+    for (const Prefix& p : addresses)
+      if (p.address == a) return true;
+    return false;
+  }
+};
+
+struct Hop {
+  enum class State : std::uint8_t { unused, asking, reachable, failed };
+
+  DeviceId egress;
+  IpAddress via;  ///< the neighbour's address
+  MacAddress mac;
+  State state = State::unused;
+  bool permanent = false;     ///< told so: never asked for, never forgotten
+  bool used = false;          ///< since it was last looked at
+  std::uint8_t asked = 0;     ///< requests since the last answer
+  Instant next{};             ///< asking: when to ask again; reachable: when to make sure
+  struct Waiting {
+    std::vector<std::byte> bytes;
+    Offload offload;
+    DeviceId ingress;
+  };
+  std::vector<Waiting> waiting;
+};
+
+/// Where packets to an address go.
+struct RouteTo {
+  HopId hop;          ///< none when local
+  bool local = false;  ///< an address of the director's own
+  std::uint32_t mtu = 0;
+  IpAddress source;    ///< the address the director speaks from on that way
+};
+
+class Network {
+ public:
+  void apply(const SetDevice& change);
+  void apply(const SetAddresses& change);
+  void apply(const SetRoutes& change);
+  void apply(const SetNeighbour& change, Instant now, Outbox& outbox);
+
+  /// Counts changes that can turn routes or HopIds; what was derived under another generation is to be derived again.
+  [[nodiscard]] std::uint32_t generation() const { return generation_; }
+  [[nodiscard]] const Interface* find(DeviceId id) const;
+  [[nodiscard]] const std::vector<Interface>& interfaces() const { return interfaces_; }
+  /// An address of one of the devices (never a virtual one).
+  [[nodiscard]] bool owns(const IpAddress& a) const;
+  /// A device's subnet holds it.
+  [[nodiscard]] bool on_link(DeviceId device, const IpAddress& a) const;
+  [[nodiscard]] bool on_link_anywhere(const IpAddress& a) const;
+
+  /// The way to an address; nothing: there is none. Longest prefix, then lowest metric; connected subnets come from the addresses.
+  std::optional<RouteTo> route(const IpAddress& to);
+  /// A smaller MTU on the way to `to` than the route's, learnt from ICMP; forgotten after ten minutes (RFC 1191, 6.3).
+  void learn_path_mtu(const IpAddress& to, std::uint32_t mtu, Instant now);
+  [[nodiscard]] const Hop& hop(HopId id) const { return hops_[id.index]; }
+  [[nodiscard]] const std::vector<Hop>& hops() const { return hops_; }
+
+  /// Writes the Ethernet header for this hop. Without a MAC yet: keeps a copy, asks, and says so (drop, neighbour_waits).
+  Verdict seal(Frame& frame, HopId to, Instant now, Outbox& outbox, Counters& counters);
+  /// An ARP message said that `address` is at `mac`; learnt only for hops in use (RFC 826's "merge").
+  void learn(DeviceId device, const IpAddress& address, const MacAddress& mac, Instant now, Outbox& outbox);
+
+  /// Asks again, makes sure, forgets. Frames that gave up waiting are handed to `unreachable`.
+  void expire(Instant now, Outbox& outbox, Counters& counters);
+  [[nodiscard]] Instant next_deadline() const { return next_; }
+
+  static constexpr std::size_t kMostWaiting = 64;   ///< frames a hop (Linux: 101 packets' worth of bytes, unres_qlen_bytes)
+  static constexpr std::size_t kMostHops = 65536;
+  static constexpr std::uint8_t kMostAsked = 3;      ///< Linux: mcast_solicit, ucast_solicit
+  static constexpr Duration kAskAgain = std::chrono::seconds(1);    ///< Linux: retrans_time_ms
+  static constexpr Duration kMakeSure = std::chrono::seconds(30);   ///< Linux: base_reachable_time
+  static constexpr Duration kFailedFor = std::chrono::seconds(3);
+
+ private:
+  struct Key {
+    DeviceId device;
+    IpAddress address;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& k) const;
+  };
+  struct AddressHash {
+    std::size_t operator()(const IpAddress& a) const;
+  };
+  struct PathMtu {
+    std::uint32_t mtu = 0;
+    Instant until;
+  };
+
+  HopId hop_to(DeviceId device, const IpAddress& via);
+  void ask(Hop& hop, Instant now, Outbox& outbox);
+  static void release(Hop& hop, Outbox& outbox);
+  void rebuild_routes();
+  void wake_at(Instant t) {
+    if (t < next_) next_ = t;
+  }
+
+  std::vector<Interface> interfaces_;  // by DeviceId
+  std::vector<Route> told_;            // what SetRoutes said
+  std::vector<Route> routes_;          // with connected subnets, best first
+  std::vector<Hop> hops_;
+  std::unordered_map<Key, HopId, KeyHash> hop_index_;
+  std::unordered_map<IpAddress, PathMtu, AddressHash> path_mtu_;
+  std::uint32_t generation_ = 1;
+  Instant next_ = kNever;
+};
+
+/// Writes an ARP message into an empty frame. `to` is the Ethernet destination.
+void write_arp(Frame& frame, std::uint16_t operation, const MacAddress& to, const MacAddress& sender_mac,
+               const IpAddress& sender, const MacAddress& target_mac, const IpAddress& target);
+
+}  // namespace director

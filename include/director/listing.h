@@ -1,0 +1,42 @@
+// Listings: the tables of services, real servers and connections as ipvsadm -L and -S print them.
+//
+// Pure: values in, text out, to the byte of ipvsadm 1.31 (trailing blanks included; scripts cut columns). Used by the command
+// socket and by replay --print. Names instead of numbers come through lookups (lookups.h), never from a resolver.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "director/command_line.h"
+#include "director/core/balancer.h"
+#include "director/core/service.h"
+#include "director/core/tcp_state.h"
+#include "director/lookups.h"
+
+namespace director {
+
+using ServiceList = std::span<const Service* const>;
+
+/// -L of the whole table. `table_size`: buckets of the connection table, the first line tells them.
+std::string list_services(ServiceList services, std::size_t table_size, const ListStyle& style,
+                          Lookups& lookups);
+/// -L of one service: without the first line.
+std::string list_service(const Service& service, const ListStyle& style, Lookups& lookups);
+/// -Lc, in the table's order, as ipvsadm. View::persistent_connections adds two columns.
+std::string list_connections(const Balancer& balancer, Instant now, const ListStyle& style, Lookups& lookups);
+/// -L --timeout
+std::string list_timeouts(const Timeouts& timeouts);
+/// -S. With Extras::included also what ipvsadm can't restore: thresholds, and the time-outs as a --set line.
+std::string save_rules(ServiceList services, const Timeouts& timeouts, const Save& save, Lookups& lookups);
+
+/// "vsadm reasons": every counter that isn't 0, in the order packets meet them.
+std::string list_reasons(const Counters& counters);
+/// "vsadm tune": every knob, "name = value".
+std::string list_tunables(const Tunables& tunables);
+
+/// The services as ipvsadm sorts them, or as they are kept.
+std::vector<const Service*> in_order(ServiceList services, Order order);
+/// A service's servers likewise; kept is last added first.
+std::vector<const RealServer*> in_order(const Service& service, Order order);
+
+}  // namespace director

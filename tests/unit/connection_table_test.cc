@@ -1,0 +1,162 @@
+// The connection table against the plainest model there is, and its promises of growth and time.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "director/core/connection.h"
+
+namespace director {
+namespace {
+
+Instant at(Duration d) { return Instant{d}; }
+
+FlowKey client(std::uint32_t n) {
+  return {{IpAddress::v4(0x0a000000U + (n >> 8U)), Port::of(static_cast<std::uint16_t>(1024 + (n & 0xffU)))},
+          {IpAddress::v4(0x0a090064U), Port::of(80)},
+          Protocol::tcp};
+}
+const Endpoint kReal{IpAddress::v4(0x0a09000bU), Port::of(8080)};
+
+TEST(ConnectionTable, FindsANatConnectionByEitherDirection) {
+  ConnectionTable table(1, 100);
+  Connection* c = table.open(client(1), kReal, true, at(60s));
+  ASSERT_NE(c, nullptr);
+  EXPECT_EQ(table.find(client(1)).connection, c);
+  EXPECT_EQ(table.find(client(1)).direction, Direction::request);
+  EXPECT_EQ(table.find(c->reply_flow()).connection, c);
+  EXPECT_EQ(table.find(c->reply_flow()).direction, Direction::reply);
+  EXPECT_FALSE(table.find(client(1).reversed()));
+  table.close(*c);
+  EXPECT_FALSE(table.find(client(1)));
+  EXPECT_FALSE(table.find({kReal, client(1).source, Protocol::tcp}));
+}
+
+TEST(ConnectionTable, FindsOthersByTheClientAlone) {
+  ConnectionTable table(1, 100);
+  Connection* c = table.open(client(1), kReal, false, at(60s));
+  EXPECT_FALSE(table.find(c->reply_flow()));
+}
+
+TEST(ConnectionTable, RefusesMoreThanItMayHold) {
+  ConnectionTable table(1, 2);
+  EXPECT_NE(table.open(client(1), kReal, false, at(1s)), nullptr);
+  EXPECT_NE(table.open(client(2), kReal, false, at(1s)), nullptr);
+  EXPECT_EQ(table.open(client(3), kReal, false, at(1s)), nullptr);
+}
+
+TEST(ConnectionTable, EndsWhatIsDueAndNotBefore) {
+  ConnectionTable table(1, 100);
+  Connection* c = table.open(client(1), kReal, false, at(10s));
+  const auto ignore = [](const Connection&) {};
+  EXPECT_EQ(table.expire(at(9900ms), 100, ignore), 0U);
+  table.set_deadline(*c, at(20s));  // a packet came: the old slot only moves it on
+  EXPECT_EQ(table.expire(at(15s), 100, ignore), 0U);
+  EXPECT_EQ(table.size(), 1U);
+  table.set_deadline(*c, at(16s));  // a shorter time-out counts at once
+  EXPECT_LE(table.next_deadline(), at(16s + ConnectionTable::kSlot));
+  EXPECT_EQ(table.expire(at(16s + ConnectionTable::kSlot), 100, ignore), 1U);
+  EXPECT_EQ(table.size(), 0U);
+  EXPECT_EQ(table.next_deadline(), kNever);
+}
+
+TEST(ConnectionTable, KeepsTimeoutsLongerThanTheWheel) {
+  ConnectionTable table(1, 100);
+  (void)table.open(client(1), kReal, false, at(3h));
+  std::size_t wakes = 0;
+  std::size_t ended = 0;
+  while (ended == 0 && wakes < 100) {
+    const Instant next = table.next_deadline();
+    ASSERT_NE(next, kNever);
+    ended += table.expire(next, 100, [](const Connection&) {});
+    EXPECT_TRUE(ended == 0 || next >= at(3h));
+    ++wakes;
+  }
+  EXPECT_EQ(ended, 1U);
+  EXPECT_LT(wakes, 20U) << "an idle table wakes nobody";
+}
+
+TEST(ConnectionTable, SpreadsAHerdOfDeadlinesOverCalls) {
+  ConnectionTable table(1, 10000);
+  for (std::uint32_t i = 0; i < 1000; ++i) (void)table.open(client(i), kReal, false, at(1s));
+  EXPECT_EQ(table.expire(at(2s), 300, [](const Connection&) {}), 300U);
+  EXPECT_LE(table.next_deadline(), at(2s)) << "there is more to do at once";
+  std::size_t ended = 300;
+  while (table.size() > 0) ended += table.expire(at(2s), 300, [](const Connection&) {});
+  EXPECT_EQ(ended, 1000U);
+}
+
+/// Random opens, touches, closes and ticks, beside a std::map.
+TEST(ConnectionTable, AgreesWithAMap) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  ConnectionTable table(seed, 1'000'000);
+  struct Model {
+    Connection* connection;
+    Instant deadline;
+  };
+  std::map<std::uint32_t, Model> model;
+  Instant now = at(1000s);
+  const auto until = [&] { return now + std::chrono::milliseconds(random() % 100'000); };
+  for (int step = 0; step < 200'000; ++step) {
+    const auto n = static_cast<std::uint32_t>(random() % 20'000);
+    const auto known = model.find(n);
+    switch (random() % 8) {
+      case 0: case 1: case 2: case 3:
+        if (known == model.end()) {
+          const Instant deadline = until();
+          const Endpoint real{kReal.address, Port::of(static_cast<std::uint16_t>(1 + n % 3))};
+          model[n] = {table.open(client(n), real, n % 2 == 0, deadline), deadline};
+        } else {
+          known->second.deadline = until();
+          table.set_deadline(*known->second.connection, known->second.deadline);
+        }
+        break;
+      case 4:
+        if (known != model.end()) {
+          table.close(*known->second.connection);
+          model.erase(known);
+        }
+        break;
+      case 5: {
+        now += std::chrono::milliseconds(random() % 50);
+        table.expire(now, 1'000'000, [&](const Connection& c) {
+          EXPECT_LE(c.deadline, now);
+          const auto n_of = (static_cast<std::uint32_t>(c.flow.source.address.v4_wire().host() & 0xffffffU) << 8U) +
+                            c.flow.source.port.host() - 1024U;
+          EXPECT_EQ(model.erase(n_of), 1U);
+        });
+        break;
+      }
+      default: {
+        const auto found = table.find(client(n));
+        ASSERT_EQ(found.connection, known == model.end() ? nullptr : known->second.connection);
+        if (found) {
+          EXPECT_EQ(table.find(found.connection->reply_flow()).connection,
+                    n % 2 == 0 ? found.connection : nullptr);
+        }
+      }
+    }
+    ASSERT_EQ(table.size(), model.size());
+  }
+  for (const auto& [n, m] : model) {
+    EXPECT_EQ(table.find(client(n)).connection, m.connection);
+    EXPECT_GT(m.deadline + ConnectionTable::kSlot, now - 50ms) << "should have ended";
+  }
+}
+
+TEST(ConnectionTable, GrowsByOneBucketAtATime) {
+  ConnectionTable table(1, 1'000'000);
+  std::size_t before = table.bucket_count();
+  EXPECT_EQ(before, 4096U);
+  for (std::uint32_t i = 0; i < 50'000; ++i) {
+    (void)table.open(client(i), kReal, false, at(60s));
+    EXPECT_LE(table.bucket_count() - before, 1U);
+    before = table.bucket_count();
+  }
+  EXPECT_GE(table.bucket_count(), 50'000U);
+}
+
+}  // namespace
+}  // namespace director
