@@ -1,0 +1,486 @@
+// One request, in the order it is dealt with: which program, which command, its questions, its changes, its text.
+//
+// The rule of questions: nothing may be changed while lookups_.missing() has any. All changes go through apply(), which sees to it.
+#include "director/command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "director/command_line.h"
+#include "director/json_listing.h"
+#include "director/listing.h"
+#include "director/plan.h"
+#include "director/rules.h"
+#include "director/unbuilt.h"
+
+namespace director {
+namespace {
+
+constexpr int kRefusedByGrammar = 2;
+constexpr int kRefused = 255;
+constexpr int kFailed = 1;
+
+std::string_view base_name(std::string_view path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+Answer printed(std::string text) {
+  return {.out = std::move(text), .err = {}, .exit_code = 0, .wanted = {}, .again = {}};
+}
+Answer refused(int code, std::string_view message) {
+  return {.out = {}, .err = fmt::format("{}\n", message), .exit_code = code, .wanted = {}, .again = {}};
+}
+Answer refused(const BadCommand& bad) {
+  return refused(bad.exit_code, bad.message);
+}
+
+/// "30", "30s", "5m", "1h", "500ms"
+std::optional<Duration> parse_duration(std::string_view text) {
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc{} || count < 0 || count > kMaxTimeoutSeconds) return {};
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  if (unit.empty() || unit == "s") return std::chrono::seconds{count};
+  if (unit == "ms") return std::chrono::milliseconds{count};
+  if (unit == "m") return std::chrono::minutes{count};
+  if (unit == "h") return std::chrono::hours{count};
+  return {};
+}
+
+class Session {
+ public:
+  Session(const Request& request, Balancer& balancer, Instant now)
+      : request_(request), balancer_(balancer), now_(now), lookups_(request.answers) {}
+
+  Answer run();
+  [[nodiscard]] const std::vector<std::string>& questions() const { return lookups_.missing(); }
+
+ private:
+  using WordList = std::span<const std::string>;
+  [[nodiscard]] bool asking() const { return !lookups_.missing().empty(); }
+  [[nodiscard]] bool as_kernel() const { return balancer_.policy() == Policy::kernel; }
+
+  // ipvsadm's commands.
+  Answer perform(const Command& command);
+  Answer perform(const Change& change);
+  Answer perform(const List& list);
+  Answer perform(const Save& save);
+  Answer perform(const Restore&);
+  Answer perform(const StartDaemon&);
+  Answer perform(const StopDaemon&);
+  Answer perform(const Help&) { return {}; }     // the control tool has printed it
+  Answer perform(const Version&) { return {}; }  // likewise
+  Answer restore_line_by_line(std::string_view text);
+  Answer restore_at_once(std::string_view text);
+  Answer list_tables(const List& list);
+
+  // The wrappers' behaviour.
+  Answer run_save_script(WordList words);
+  Answer run_restore_script();
+
+  // Beyond ipvsadm.
+  Answer apply_file(WordList words);
+  Answer drain(WordList words);
+  Answer drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset);
+  Answer reasons(WordList words);
+  Answer tune(WordList words);
+
+  Answer reload(std::string_view text, std::string_view file, bool dry_run, bool quiet);
+  Answer apply(std::span<const Change> changes);
+  [[nodiscard]] std::string described(const Change& change) const;
+
+  const Request& request_;
+  Balancer& balancer_;
+  Instant now_;
+  Lookups lookups_;
+};
+
+// --- which program, which command ------------------------------------------------------------------------------------------
+
+Answer Session::run() {
+  const std::string& program = request_.argv.front();
+  const WordList words{request_.argv.begin() + 1, request_.argv.end()};
+  const std::string_view name = base_name(program);
+  if (name == "ipvsadm-save") return run_save_script(words);
+  if (name == "ipvsadm-restore") return run_restore_script();
+
+  if (name != "ipvsadm" && !words.empty()) {
+    const WordList rest = words.subspan(1);
+    if (words[0] == "apply") return apply_file(rest);
+    if (words[0] == "drain") return drain(rest);
+    if (words[0] == "reasons") return reasons(rest);
+    if (words[0] == "tune") return tune(rest);
+  }
+  const auto command = parse_command(program, words, lookups_);
+  return command ? perform(*command) : refused(command.error());
+}
+
+Answer Session::perform(const Command& command) {
+  return std::visit([&](const auto& c) { return perform(c); }, command);
+}
+
+// --- changes ---------------------------------------------------------------------------------------------------------------
+
+Answer Session::perform(const Change& change) {
+  if (!as_kernel())
+    if (const auto sentence = unbuilt(change)) return refused(kRefused, *sentence);
+  if (asking()) return {};
+  if (const auto done = balancer_.apply(change, now_); !done) return refused(kRefused, text_of(done.error()));
+  return {};
+}
+
+/// Changes that have been worked out on paper.
+Answer Session::apply(std::span<const Change> changes) {
+  if (asking()) return {};
+  if (const auto done = apply_all(balancer_, changes, now_); !done)
+    return refused(kRefused, "the change went wrong half way, please report it: " + done.error().message);
+  return {};
+}
+
+Answer Session::perform(const Restore&) {
+  const auto text = lookups_.input();
+  if (!text) return {};
+  return as_kernel() ? restore_line_by_line(*text) : restore_at_once(*text);
+}
+
+/// As ipvsadm does it: every line is a command of its own. What the table refuses is told, and the next line follows; what the grammar
+/// refuses ends it. The exit code is the last line's.
+Answer Session::restore_line_by_line(std::string_view text) {
+  Answer all;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    const Words line = split_rule(text.substr(0, end));
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+    if (line.words.empty()) continue;
+    const auto command = parse_command(request_.argv.front(), line.words, lookups_);
+    const bool again = command && std::holds_alternative<Restore>(*command);
+    const Answer one = again     ? refused(try_help(request_.argv.front()))
+                       : command ? perform(*command)
+                                 : refused(command.error());
+    all.out += one.out;
+    all.err += one.err;
+    all.exit_code = one.exit_code;
+    if (!command || again) break;
+  }
+  return all;
+}
+
+/// All lines or none: they are tried on paper, everything that is wrong is told, and only if nothing is they are made true.
+Answer Session::restore_at_once(std::string_view text) {
+  Table paper = table_of(balancer_);
+  std::vector<Change> others;  // that are not about the table
+  Answer answer;
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = text.find('\n');
+    const Words line = split_rule(text.substr(0, end));
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+    if (line.words.empty()) continue;
+    const auto tell = [&](int code, std::string_view message) {
+      answer.err += fmt::format("line {}: {}\n", number, message);
+      answer.exit_code = std::max(answer.exit_code, code);
+    };
+    const auto command = parse_command(request_.argv.front(), line.words, lookups_);
+    if (!command) {
+      tell(command.error().exit_code, command.error().message);
+      continue;
+    }
+    const Change* const change = std::get_if<Change>(&*command);
+    if (change == nullptr) {
+      tell(kRefusedByGrammar, fmt::format("{} changes nothing that could be restored", line.words[0]));
+    } else if (const auto sentence = unbuilt(*change)) {
+      tell(kRefused, *sentence);
+    } else if (const auto done = director::apply(paper, *change); !done) {
+      tell(kRefused, text_of(done.error()));
+    } else if (std::holds_alternative<ZeroCounters>(*change)) {
+      others.push_back(*change);
+    }
+  }
+  if (answer.exit_code != 0) {
+    answer.err += "nothing was changed\n";
+    return answer;
+  }
+  std::vector<Change> changes = difference(table_of(balancer_), paper);
+  changes.insert(changes.end(), others.begin(), others.end());
+  return apply(changes);
+}
+
+Answer Session::run_restore_script() {
+  const auto text = lookups_.input();
+  return text ? reload(*text, "standard input", /*dry_run=*/false, /*quiet=*/true) : Answer{};
+}
+
+Answer Session::apply_file(WordList words) {
+  static constexpr std::string_view kUsage =
+      "usage: vsadm apply FILE [--dry-run]   (FILE - is standard input)";
+  std::optional<std::string> file;
+  bool dry_run = false;
+  for (const std::string& word : words) {
+    if (word == "--dry-run" || word == "-n")
+      dry_run = true;
+    else if (file || (word.size() > 1 && word.starts_with('-')))
+      return refused(kRefusedByGrammar, kUsage);
+    else
+      file = word;
+  }
+  if (!file) return refused(kRefusedByGrammar, kUsage);
+  const bool from_input = *file == "-";
+  const auto text = from_input ? lookups_.input() : lookups_.file(*file);
+  if (text) return reload(*text, from_input ? "standard input" : *file, dry_run, /*quiet=*/false);
+  if (asking()) return {};
+  return refused(kFailed, fmt::format("{}: can't be read", *file));
+}
+
+Answer Session::reload(std::string_view text, std::string_view file, bool dry_run, bool quiet) {
+  const auto rules = parse_rules(text, lookups_);
+  if (asking()) return {};
+  if (!rules) return refused(kRefusedByGrammar, rules.error().in(file));
+  const auto changes = plan_reload(balancer_, *rules);
+  if (!changes) return refused(kRefused, changes.error().in(file));
+  Answer answer;
+  if (!quiet)
+    for (const Change& change : *changes) answer.out += described(change) + "\n";
+  if (dry_run) return answer;
+  const Answer applied = apply(*changes);
+  return applied.exit_code == 0 ? answer : applied;
+}
+
+/// A change as a command line, and what lives on it.
+std::string Session::described(const Change& change) const {
+  std::uint64_t connections = 0;
+  if (const auto* gone = std::get_if<DeleteService>(&change)) {
+    if (const Service* service = balancer_.find_service(gone->key))
+      for (const RealServer* server : service->servers) connections += server->connections();
+  } else if (const auto* left = std::get_if<DeleteServer>(&change)) {
+    if (const Service* service = balancer_.find_service(left->service))
+      if (const RealServer* server = service->find(left->endpoint)) connections = server->connections();
+  }
+  if (connections == 0) return command_text(change);
+  return fmt::format("{}   # {} connection{}", command_text(change), connections,
+                     connections == 1 ? "" : "s");
+}
+
+// --- listings --------------------------------------------------------------------------------------------------------------
+
+Answer Session::perform(const List& list) {
+  if (list.notation == Notation::text) return list_tables(list);
+  switch (list.table) {
+    case List::Table::connections:
+      return printed(json_connections(balancer_, now_));
+    case List::Table::timeouts:
+      return printed(json_timeouts(balancer_.timeouts()));
+    case List::Table::daemons:
+      return printed("{\"daemons\": []}\n");
+    case List::Table::services:
+      break;
+  }
+  auto services = balancer_.services();
+  if (list.service) {
+    const Service* const one = balancer_.find_service(*list.service);
+    if (one == nullptr) return refused(kFailed, text_of(Refusal::no_such_service));
+    services = {one};
+  }
+  return printed(json_services(services, balancer_.bucket_count(), list.style.order));
+}
+
+Answer Session::list_tables(const List& list) {
+  switch (list.table) {
+    case List::Table::connections:
+      return printed(list_connections(balancer_, now_, list.style, lookups_));
+    case List::Table::timeouts:
+      return printed(list_timeouts(balancer_.timeouts()));
+    case List::Table::daemons:
+      return {};  // none runs
+    case List::Table::services:
+      break;
+  }
+  if (!list.service)
+    return printed(list_services(balancer_.services(), balancer_.bucket_count(), list.style, lookups_));
+  const Service* const one = balancer_.find_service(*list.service);
+  if (one == nullptr) return refused(kFailed, text_of(Refusal::no_such_service));
+  return printed(list_service(*one, list.style, lookups_));
+}
+
+Answer Session::perform(const Save& save) {
+  return printed(save_rules(balancer_.services(), balancer_.timeouts(), save, lookups_));
+}
+
+Answer Session::run_save_script(WordList words) {
+  Save save;
+  for (const std::string& word : words) {
+    if (word == "-n")
+      save.addresses = Addresses::numeric;
+    else if (word == "--extended")
+      save.extras = Extras::included;
+    else if (word.starts_with('-'))
+      return refused(
+          kFailed,
+          "ipvsadm-save: prints the table as rules on standard output; -n: numbers instead of names");
+  }
+  return perform(save);
+}
+
+// --- the sync daemon, which there isn't -------------------------------------------------------------------------------------
+
+Answer Session::perform(const StartDaemon&) {
+  return refused(kRefused, "--start-daemon: connections are not synchronised between directors yet");
+}
+
+Answer Session::perform(const StopDaemon&) {
+  return refused(kRefused, "No daemon is running");
+}
+
+// --- beyond ipvsadm ----------------------------------------------------------------------------------------------------------
+
+Answer Session::reasons(WordList words) {
+  if (words.size() == 1 && words[0] == "--json") return printed(json_reasons(balancer_.counters()));
+  if (!words.empty()) return refused(kRefusedByGrammar, "usage: vsadm reasons [--json]");
+  return printed(list_reasons(balancer_.counters()));
+}
+
+Answer Session::tune(WordList words) {
+  if (words.empty()) return printed(list_tunables(balancer_.tunables()));
+  if (words.size() == 1 && words[0] == "--json") return printed(json_tunables(balancer_.tunables()));
+  std::string text;
+  std::vector<Change> changes;
+  for (const std::string& word : words) {
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    const TunableInfo* const knob = find_tunable(name);
+    if (knob == nullptr)
+      return refused(kRefusedByGrammar, fmt::format("{}: no such knob; vsadm tune lists them", name));
+    if (equals == std::string::npos) {
+      text += fmt::format("{} = {}\n", name, balancer_.tunables().*(knob->value));
+      continue;
+    }
+    std::int64_t value = 0;
+    const char* const end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data() + equals + 1, end, value);
+    if (error != std::errc{} || stop != end || value < knob->least || value > knob->most)
+      return refused(kRefusedByGrammar,
+                     fmt::format("{}: expected a number from {} to {}", name, knob->least, knob->most));
+    changes.emplace_back(SetTunable{name, value});
+  }
+  Answer answer = apply(changes);
+  if (answer.exit_code == 0) answer.out = text;
+  return answer;
+}
+
+Answer Session::drain(WordList words) {
+  static constexpr std::string_view kUsage =
+      "usage: vsadm drain [udp:|sctp:]SERVICE REAL [--timeout SECONDS|5m|1h] [--on-timeout keep|reset]";
+  std::vector<std::string> names;
+  std::optional<Duration> timeout;
+  bool reset = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const bool has_value = i + 1 < words.size();
+    if (words[i] == "--timeout" && has_value) {
+      timeout = parse_duration(words[++i]);
+      if (!timeout)
+        return refused(kRefusedByGrammar,
+                       fmt::format("--timeout: expected 30, 30s, 5m or 1h, found '{}'", words[i]));
+    } else if (words[i] == "--on-timeout" && has_value &&
+               (words[i + 1] == "reset" || words[i + 1] == "keep")) {
+      reset = words[++i] == "reset";
+    } else if (words[i].starts_with('-')) {
+      return refused(kRefusedByGrammar, kUsage);
+    } else {
+      names.push_back(words[i]);
+    }
+  }
+  if (names.size() != 2) return refused(kRefusedByGrammar, kUsage);
+
+  std::string option = "-t";
+  for (const auto& [prefix, letter] : {std::pair{"tcp:", "-t"}, {"udp:", "-u"}, {"sctp:", "--sctp-service"}})
+    if (names[0].starts_with(prefix)) {
+      option = letter;
+      names[0].erase(0, std::string_view{prefix}.size());
+      break;
+    }
+  const std::vector<std::string> removal{"-d", option, names[0], "-r", names[1]};
+  const auto command = parse_command(request_.argv.front(), removal, lookups_);
+  if (asking()) return {};
+  if (!command) return refused(command.error());
+  return drain(std::get<DeleteServer>(std::get<Change>(*command)), timeout, reset);
+}
+
+/// One look at a server that is being drained. The control tool calls again until it is gone or the time is up; what it has to bring
+/// along is when the drain began. Nothing is remembered here: a tool that goes away leaves a server of weight 0.
+Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset) {
+  const Service* const service = balancer_.find_service(target.service);
+  if (service == nullptr) return refused(kRefused, text_of(Refusal::service_not_defined));
+  const RealServer* const server = service->find(target.endpoint);
+  if (server == nullptr) return refused(kRefused, text_of(Refusal::no_such_server));
+  const std::string name = format_as(target.endpoint);
+  const auto present = std::to_string(now_.time_since_epoch().count());
+
+  std::map<std::string, std::string> remember;
+  for (const auto* key : {"drain began", "drain told"})
+    if (const auto found = request_.answers.find(key); found != request_.answers.end() && found->second)
+      remember[key] = *found->second;
+  Instant began = now_;
+  if (const auto found = remember.find("drain began"); found != remember.end()) {
+    std::int64_t count = 0;
+    std::from_chars(found->second.data(), found->second.data() + found->second.size(), count);
+    began = Instant{Duration{count}};
+  }
+  remember.try_emplace("drain began", present);
+
+  if (server->config.weight != 0) {
+    ServerConfig quiesced = server->config;
+    quiesced.weight = 0;
+    if (Answer changed = apply(std::array{Change{EditServer{target.service, quiesced}}});
+        changed.exit_code != 0)
+      return changed;
+  }
+  const std::uint32_t left = server->connections();
+  if (left == 0) {
+    Answer answer = apply(std::array{Change{target}});
+    if (answer.exit_code == 0) answer.out = fmt::format("{}: no connections left, removed\n", name);
+    return answer;
+  }
+  const std::string state =
+      fmt::format("{}: {} active and {} inactive connections left\n", name, server->active, server->inactive);
+  if (timeout && now_ - began >= *timeout) {
+    if (!reset)
+      return {.out = state,
+              .err = fmt::format("{} keeps them, with weight 0 (vsadm -d removes it)\n", name),
+              .exit_code = kFailed,
+              .wanted = {},
+              .again = {}};
+    const std::int64_t before = balancer_.tunables().expire_nodest_conn;
+    Answer answer = apply(std::array{Change{SetTunable{"expire_nodest_conn", 1}}, Change{target},
+                                     Change{SetTunable{"expire_nodest_conn", before}}});
+    if (answer.exit_code == 0)
+      answer.out = state + fmt::format("{}: removed, and {} connections ended\n", name, left);
+    return answer;
+  }
+  Answer answer;
+  std::string& told = remember["drain told"];
+  if (told != state) answer.out = state;
+  told = state;
+  Duration wait = 500ms;
+  if (timeout) wait = std::min(wait, *timeout - (now_ - began));
+  answer.again = Answer::Again{wait, std::move(remember)};
+  return answer;
+}
+
+}  // namespace
+
+Answer run_command(const Request& request, Balancer& balancer, Instant now) {
+  Session session(request, balancer, now);
+  Answer answer = session.run();
+  if (session.questions().empty()) return answer;
+  Answer question;
+  question.wanted = session.questions();
+  return question;
+}
+
+std::string serve_command(std::string_view message, Balancer& balancer, Instant now) {
+  const auto request = decode_request(message);
+  if (!request) return encode(refused(kRefusedByGrammar, "control socket: " + request.error().message));
+  return encode(run_command(*request, balancer, now));
+}
+
+}  // namespace director

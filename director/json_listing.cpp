@@ -1,0 +1,149 @@
+// Names of members are ipvsadm's words where it has one.
+#include "director/json_listing.h"
+
+#include <nlohmann/json.hpp>
+
+#include "director/rules.h"
+
+namespace director {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::int64_t seconds(Duration d) {
+  return std::chrono::duration_cast<std::chrono::seconds>(d).count();
+}
+
+std::string lower(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
+Json json_of(const Endpoint& e) {
+  return {{"address", format_as(e.address)}, {"port", e.port.host()}};
+}
+
+Json json_of(const Traffic& t) {
+  return {{"connections", t.connections},
+          {"in_packets", t.in_packets},
+          {"out_packets", t.out_packets},
+          {"in_bytes", t.in_bytes},
+          {"out_bytes", t.out_bytes}};
+}
+
+Json json_of(const RealServer& server) {
+  static constexpr const char* kMethods[] = {"masq", "tunnel", "route"};
+  static constexpr const char* kTunnels[] = {"ipip", "gue", "gre"};
+  static constexpr const char* kChecksums[] = {"nocsum", "csum", "remcsum"};
+  const ServerConfig& config = server.config;
+  Json json = json_of(config.endpoint);
+  json["method"] = kMethods[static_cast<std::size_t>(config.method)];
+  if (config.method == Method::tunnel) {
+    json["tunnel"] = {{"type", kTunnels[static_cast<std::size_t>(config.tunnel_type)]},
+                      {"port", config.tunnel_port.host()},
+                      {"checksum", kChecksums[static_cast<std::size_t>(config.tunnel_checksum)]}};
+  }
+  json["weight"] = config.weight;
+  json["upper_threshold"] = config.upper_threshold;
+  json["lower_threshold"] = config.lower_threshold;
+  json["usable"] = server.usable();
+  json["active"] = server.active;
+  json["inactive"] = server.inactive;
+  json["persistent"] = server.persistent;
+  json["stats"] = json_of(server.traffic.total);
+  json["rate"] = json_of(server.traffic.rate);
+  return json;
+}
+
+Json json_of(const Service& service, Order order) {
+  const ServiceConfig& config = service.config;
+  Json json;
+  if (config.key.mark != 0) {
+    json["mark"] = config.key.mark;
+    json["family"] = config.key.family() == Family::ipv4 ? 4 : 6;
+  } else {
+    json["protocol"] = lower(format_as(config.key.protocol));
+    json.update(json_of(config.key.endpoint));
+  }
+  json["scheduler"] = config.scheduler;
+  if (const std::string flags = flags_text(config); !flags.empty()) json["flags"] = flags;
+  if (config.persistence != Duration{}) {
+    json["persistence"] = seconds(config.persistence);
+    if (config.key.family() == Family::ipv4) {
+      json["netmask"] = format_as(IpAddress::v4(config.netmask));
+    } else {
+      json["netmask"] = config.netmask_length == 0 ? 128 : config.netmask_length;
+    }
+  }
+  if (!config.persistence_engine.empty()) json["pe"] = config.persistence_engine;
+  json["ops"] = config.one_packet;
+  json["stats"] = json_of(service.traffic.total);
+  json["rate"] = json_of(service.traffic.rate);
+  json["servers"] = Json::array();
+  for (const RealServer* server : in_order(service, order)) json["servers"].push_back(json_of(*server));
+  return json;
+}
+
+std::string printed(const Json& json) {
+  return json.dump(2) + "\n";
+}
+
+}  // namespace
+
+std::string json_services(ServiceList services, std::size_t table_size, Order order) {
+  Json json = {{"version", "1.2.1"}, {"size", table_size}, {"services", Json::array()}};
+  for (const Service* service : in_order(services, order))
+    json["services"].push_back(json_of(*service, order));
+  return printed(json);
+}
+
+/// A row a line, written as it is made: there may be millions.
+std::string json_connections(const Balancer& balancer, Instant now) {
+  std::string text = "{\"connections\": [";
+  const char* separator = "\n  ";
+  balancer.for_each_connection(now, [&](const Balancer::ConnectionRow& row) {
+    Json json = {
+        {"protocol", lower(format_as(row.protocol))},
+        {"state", row.is_template ? row.assured ? "ASSURED" : "NONE" : std::string{name_of(row.state)}},
+        {"expires", static_cast<double>(row.remaining / std::chrono::milliseconds{1}) / 1000},
+        {"client", json_of(row.client)},
+        {"virtual", json_of(row.virtual_)},
+        {"real", json_of(row.real)}};
+    if (row.is_template) json["template"] = true;
+    text += separator;
+    text += json.dump();
+    separator = ",\n  ";
+  });
+  return text + "\n]}\n";
+}
+
+std::string json_timeouts(const Timeouts& timeouts) {
+  return printed({{"timeouts",
+                   {{"tcp", seconds(timeouts[State::established])},
+                    {"tcpfin", seconds(timeouts[State::fin_wait])},
+                    {"udp", seconds(timeouts[State::udp])}}}});
+}
+
+std::string json_reasons(const Counters& counters) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < kReasonCount; ++i) {
+    const auto reason = static_cast<Reason>(i);
+    list.push_back({{"name", name_of(reason)}, {"text", text_of(reason)}, {"count", counters[reason]}});
+  }
+  return printed({{"reasons", list}});
+}
+
+std::string json_tunables(const Tunables& tunables) {
+  Json list = Json::array();
+  for (const TunableInfo& knob : kTunables)
+    list.push_back({{"name", knob.name},
+                    {"value", tunables.*(knob.value)},
+                    {"default", knob.initial},
+                    {"least", knob.least},
+                    {"most", knob.most},
+                    {"effect", knob.effect}});
+  return printed({{"tunables", list}});
+}
+
+}  // namespace director

@@ -1,0 +1,24 @@
+// Listings as JSON: what --json prints instead of listing.h's tables. Always all there is, always numbers.
+//
+// Pure. Used by the control socket, and by the HTTP pages' /api.
+#pragma once
+
+#include <string>
+
+#include "director/core/balancer.h"
+#include "director/listing.h"
+
+namespace director {
+
+/// {"version", "size", "services": [{..., "servers": [...]}]}, sorted as the tables are
+std::string json_services(ServiceList services, std::size_t table_size, Order order);
+/// {"connections": [{"protocol", "state", "expires", "client", "virtual", "real"}]}
+std::string json_connections(const Balancer& balancer, Instant now);
+/// {"timeouts": {"tcp", "tcpfin", "udp"}}, in seconds
+std::string json_timeouts(const Timeouts& timeouts);
+/// {"reasons": [{"name", "text", "count"}]}, all of them
+std::string json_reasons(const Counters& counters);
+/// {"tunables": [{"name", "value", "default", "least", "most", "effect"}]}
+std::string json_tunables(const Tunables& tunables);
+
+}  // namespace director

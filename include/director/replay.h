@@ -1,0 +1,104 @@
+// Replay: a capture case run through the core, without a socket or a device, with the capture's clock.
+//
+// A capture case is a folder: `rules`, `case.json`, `in.pcap` and perhaps `steps.json`. load_case() reads it, Replay feeds the
+// core step by step and hands back what the director would have sent. Used by `director replay`, by the golden tests and by
+// `director explain` for captures. Not a judge: whether the output is right is for those who ask.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+#include "director/base/result.h"
+#include "director/core/balancer.h"
+#include "director/io/pcap_file.h"
+#include "director/net/packet.h"
+
+namespace director {
+
+// --- a case ---------------------------------------------------------------------------------------------------------
+
+/// The next frames of in.pcap arrive.
+struct FrameStep {
+  std::vector<std::size_t> frames;  ///< indexes in CaptureCase::frames
+  std::string note;
+  bool state_wanted = false;  ///< the capture noted the connection's state after this frame
+};
+/// A command line, as typed: `ipvsadm -d -t ...`.
+struct AdminStep {
+  std::string command;
+};
+/// A kernel knob is turned.
+struct SysctlStep {
+  SetTunable change;
+};
+/// Nothing arrives for a while.
+struct SleepStep {
+  Duration duration{};
+};
+/// `ipvsadm -Lnc` or `ipvsadm -Ln`, rows only.
+struct ListStep {
+  enum class What : std::uint8_t { connections, services };
+  What what = What::services;
+};
+using Step = std::variant<FrameStep, AdminStep, SysctlStep, SleepStep, ListStep>;
+
+struct CaptureCase {
+  std::string folder;
+  std::string description;
+  bool from_kernel = false;   ///< the kernel's IPVS made it: its policy is meant
+  std::vector<Change> setup;  ///< network, knobs, time-outs, services, in the order to apply them
+  std::vector<CapturedFrame> frames;
+  std::vector<Step> steps;            ///< without steps.json: a FrameStep for every frame
+  std::vector<std::string> warnings;  ///< what the case says and a replay can't do
+};
+
+/// The error names the file and what was expected in it.
+Result<CaptureCase> load_case(const std::string& folder);
+
+// --- running it -----------------------------------------------------------------------------------------------------
+
+class Replay {
+ public:
+  /// What came of a step.
+  struct Outcome {
+    std::vector<CapturedFrame> sent;  ///< in order, with the time of what caused them
+    std::string text;                 ///< an admin or list step's output
+    int exit_code = 0;                ///< an admin step's
+  };
+
+  explicit Replay(const CaptureCase& capture, Policy policy);
+
+  /// Applies the case's setup. The error says which change was refused and why.
+  Result<void> start();
+  Outcome run(const Step& step);
+
+  /// What ipvsadm would print now: `words` are those behind the program's name.
+  Outcome command(std::span<const std::string> words);
+  [[nodiscard]] Balancer& balancer() { return balancer_; }
+  [[nodiscard]] Instant now() const { return now_; }
+  /// `client:port -> real server` of every new flow so far, `-` for none; where the case noted states, `note state timeout`.
+  [[nodiscard]] const std::vector<std::string>& decisions() const { return decisions_; }
+
+ private:
+  void advance_to(Instant time, Outcome& outcome);
+  void receive(const FrameStep& step, const CapturedFrame& captured, Outcome& outcome);
+  void collect(Outcome& outcome);
+  void note_decision(const PacketView& view);
+  void note_state(const FrameStep& step, const PacketView& view);
+
+  const CaptureCase& capture_;
+  Balancer balancer_;
+  Instant now_{};
+  std::vector<std::byte> buffer_;
+  std::vector<std::string> decisions_;
+  std::set<std::tuple<Endpoint, Endpoint, Protocol>> decided_;  // flows that have their line
+  bool states_wanted_ = false;                                  // decisions() says states instead
+};
+
+}  // namespace director
