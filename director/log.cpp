@@ -1,0 +1,137 @@
+// Log lines: time of day in UTC with milliseconds, quoted where a value has blanks.
+#include "director/log.h"
+
+#include <fmt/chrono.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <ctime>
+#include <span>
+
+namespace director::log {
+namespace {
+
+Level g_level = Level::info;
+Format g_format = Format::logfmt;
+
+constexpr std::array<std::string_view, 4> kLevels{"error", "warning", "info", "debug"};
+constexpr std::array<char, 4> kPriorities{'3', '4', '6', '7'};  // syslog(3)
+
+std::string_view name_of(Level level) {
+  return kLevels[static_cast<std::size_t>(level)];
+}
+
+bool to_journal() {
+  static const bool answer = std::getenv("JOURNAL_STREAM") != nullptr;
+  return answer;
+}
+
+/// 2026-11-23T08:40:12.345Z
+std::string time_of_day() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(t.tv_sec), t.tv_nsec / 1'000'000);
+}
+
+/// JSON's escapes (RFC 8259, 7); logfmt quotes alike.
+void append_quoted(std::string& out, std::string_view text) {
+  out += '"';
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      (out += '\\') += c;
+    else if (c == '\n')
+      out += "\\n";
+    else if (static_cast<unsigned char>(c) < 0x20)
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    else
+      out += c;
+  }
+  out += '"';
+}
+
+void append_logfmt(std::string& out, std::string_view value) {
+  const bool bare = !value.empty() && std::ranges::none_of(value, [](char c) {
+    return c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) <= 0x20;
+  });
+  if (bare)
+    out += value;
+  else
+    append_quoted(out, value);
+}
+
+template <typename E>
+std::optional<E> find(std::string_view text, std::span<const std::string_view> names) {
+  const auto found = std::ranges::find(names, text);
+  if (found == names.end()) return {};
+  return static_cast<E>(found - names.begin());
+}
+
+}  // namespace
+
+std::optional<Level> parse_level(std::string_view text) {
+  return find<Level>(text, kLevels);
+}
+
+std::optional<Format> parse_format(std::string_view text) {
+  constexpr std::array<std::string_view, 2> kFormats{"logfmt", "json"};
+  return find<Format>(text, kFormats);
+}
+
+void configure(Level level, Format format) {
+  g_level = level;
+  g_format = format;
+}
+
+std::string line(Format format, std::string_view time, Level level, std::string_view message, Fields fields) {
+  std::string out;
+  if (format == Format::json) {
+    out = "{";
+    if (!time.empty()) out += fmt::format("\"time\":\"{}\",", time);
+    out += fmt::format("\"level\":\"{}\",\"msg\":", name_of(level));
+    append_quoted(out, message);
+    for (const Field& field : fields) {
+      out += ',';
+      append_quoted(out, field.key);
+      out += ':';
+      append_quoted(out, field.value);
+    }
+    return out += '}';
+  }
+  if (!time.empty()) out = fmt::format("time={} ", time);
+  out += fmt::format("level={} msg=", name_of(level));
+  append_quoted(out, message);
+  for (const Field& field : fields) {
+    out += fmt::format(" {}=", field.key);
+    append_logfmt(out, field.value);
+  }
+  return out;
+}
+
+void write(Level level, std::string_view message, Fields fields) {
+  if (level > g_level) return;
+  std::string out;
+  if (to_journal()) out = fmt::format("<{}>", kPriorities[static_cast<std::size_t>(level)]);
+  out += line(g_format, to_journal() ? std::string{} : time_of_day(), level, message, fields);
+  out += '\n';
+  // One write per line, so that lines of several programs on one terminal don't mix. A closed stderr is
+  // nobody's loss.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, out.data(), out.size());
+}
+
+bool Limiter::allow() {
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count();
+  if (now - since_ >= kSeconds) {
+    since_ = now;
+    left_ = kBurst;
+  }
+  if (left_ == 0) return false;
+  --left_;
+  return true;
+}
+
+}  // namespace director::log

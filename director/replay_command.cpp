@@ -1,0 +1,150 @@
+// Words, then the case, then its steps, then what was asked for.
+#include "director/replay_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <sstream>
+
+#include "director/replay.h"
+#include "director/base/startup_error.h"
+
+namespace director {
+namespace {
+
+constexpr std::string_view kUsage =
+    "usage: director replay DIR [-w OUT.pcap] [--print LIST] [--policy improved|kernel]\n"
+    "  DIR                a capture case: rules, case.json, in.pcap and perhaps steps.json\n"
+    "  -w OUT.pcap        what the director would have sent, with the time of what caused it\n"
+    "  --print LIST       texts at the end, any of list,conns,stats,save,decisions\n"
+    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS; default: kernel if case.json names "
+    "one\n";
+
+constexpr std::array<std::string_view, 5> kTexts{"list", "conns", "stats", "save", "decisions"};
+
+struct ReplayOptions {
+  bool help = false;
+  std::string folder;
+  std::string output;
+  std::vector<std::string> texts;
+  std::optional<Policy> policy;
+};
+
+[[noreturn]] void bad_usage(const std::string& what) {
+  throw StartupError(ExitCode::usage, fmt::format("replay: {}\n{}", what, kUsage));
+}
+
+std::vector<std::string> parse_texts(std::string_view list) {
+  std::vector<std::string> texts;
+  while (!list.empty()) {
+    const std::size_t comma = std::min(list.find(','), list.size());
+    const std::string_view name = list.substr(0, comma);
+    if (std::ranges::find(kTexts, name) == kTexts.end())
+      bad_usage(fmt::format("--print: \"{}\" isn't one of {}", name, fmt::join(kTexts, ", ")));
+    texts.emplace_back(name);
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return texts;
+}
+
+Policy parse_policy(std::string_view name) {
+  if (name == "improved") return Policy::improved;
+  if (name == "kernel") return Policy::kernel;
+  bad_usage(fmt::format("--policy: \"{}\" is neither improved nor kernel", name));
+}
+
+ReplayOptions parse_replay_options(const std::vector<std::string>& words) {
+  ReplayOptions options;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    std::string name = words[i];
+    std::optional<std::string> attached;  // --print=list
+    if (const std::size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos) {
+      attached = name.substr(equals + 1);
+      name.resize(equals);
+    }
+    const auto value = [&]() -> std::string {
+      if (attached) return *attached;
+      if (i + 1 == words.size()) bad_usage(fmt::format("{} needs a value", name));
+      return words[++i];
+    };
+    if (name == "-h" || name == "--help") {
+      options.help = true;
+    } else if (name == "-w" || name == "--write") {
+      options.output = value();
+    } else if (name == "--print") {
+      options.texts = parse_texts(value());
+    } else if (name == "--policy") {
+      options.policy = parse_policy(value());
+    } else if (name.starts_with('-')) {
+      bad_usage(fmt::format("there is no option {}", name));
+    } else if (options.folder.empty()) {
+      options.folder = name;
+    } else {
+      bad_usage(fmt::format("one case at a time: what is \"{}\"?", name));
+    }
+  }
+  if (options.folder.empty() && !options.help) bad_usage("which case? name its folder");
+  return options;
+}
+
+/// A connection listing in the order of its text: the table's own says nothing.
+std::string sorted_rows(const std::string& listing) {
+  constexpr std::size_t kHeadings = 2;
+  std::istringstream in(listing);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  if (lines.size() > kHeadings) std::sort(lines.begin() + kHeadings, lines.end());
+  return fmt::format("{}\n", fmt::join(lines, "\n"));
+}
+
+std::string text_at_end(Replay& replay, std::string_view name) {
+  if (name == "decisions") {
+    std::string text;
+    for (const std::string& line : replay.decisions()) text += line + "\n";
+    return text;
+  }
+  if (name == "list") return replay.command(std::array<std::string, 2>{"-L", "-n"}).text;
+  if (name == "conns") return sorted_rows(replay.command(std::array<std::string, 3>{"-L", "-n", "-c"}).text);
+  if (name == "stats")
+    return replay.command(std::array<std::string, 4>{"-L", "-n", "--stats", "--exact"}).text;
+  return replay.command(std::array<std::string, 2>{"-S", "-n"}).text;
+}
+
+}  // namespace
+
+int replay_command(const std::vector<std::string>& words) {
+  const ReplayOptions options = parse_replay_options(words);
+  if (options.help) {
+    fmt::print("{}", kUsage);
+    return 0;
+  }
+  const auto capture = load_case(options.folder);
+  if (!capture) throw StartupError(ExitCode::configuration, capture.error().message);
+  for (const std::string& warning : capture->warnings) fmt::print(stderr, "director: {}\n", warning);
+
+  Replay replay(*capture, options.policy.value_or(capture->from_kernel ? Policy::kernel : Policy::improved));
+  if (const auto started = replay.start(); !started)
+    throw StartupError(ExitCode::configuration, started.error().message);
+  std::optional<PcapWriter> output;
+  if (!options.output.empty()) {
+    auto created = PcapWriter::create(options.output);
+    if (!created) throw StartupError(ExitCode::failed, created.error().message);
+    output = std::move(*created);
+  }
+  for (const Step& step : capture->steps) {
+    const Replay::Outcome outcome = replay.run(step);
+    if (output)
+      for (const CapturedFrame& frame : outcome.sent) output->write(frame.time, frame.bytes);
+    if (outcome.exit_code != 0)
+      fmt::print(stderr, "director: {}: {}", std::get<AdminStep>(step).command, outcome.text);
+  }
+  for (const std::string& name : options.texts) fmt::print("{}", text_at_end(replay, name));
+  if (output)
+    if (const auto closed = output->close(); !closed)
+      throw StartupError(ExitCode::failed, closed.error().message);
+  return 0;
+}
+
+}  // namespace director

@@ -1,0 +1,49 @@
+// The first and the last lines of the log.
+#include "director/report.h"
+
+#include <fmt/format.h>
+
+#include "director/log.h"
+
+namespace director {
+namespace {
+
+/// "2 masq, 1 direct"
+std::string methods_of(const Service& service) {
+  std::array<std::size_t, 3> count{};
+  for (const RealServer* server : service.servers) ++count[static_cast<std::size_t>(server->config.method)];
+  constexpr std::array<std::string_view, 3> kNames{"masq", "tunnel", "direct"};
+  std::string text;
+  for (std::size_t i = 0; i < count.size(); ++i)
+    if (count[i] != 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count[i], kNames[i]);
+  return text.empty() ? "none" : text;
+}
+
+std::string name_of_service(const ServiceKey& key) {
+  return key.mark != 0 ? fmt::format("FWM {}", key.mark)
+                       : fmt::format("{} {}", format_as(key.protocol), format_as(key.endpoint));
+}
+
+}  // namespace
+
+void report_start(std::span<const DeviceSpec> specs, std::span<const std::unique_ptr<Device>> devices,
+                  const Balancer& balancer) {
+  for (std::size_t i = 0; i < devices.size(); ++i)
+    log::info("device", {{"name", specs[i].name}, {"is", devices[i]->describe()}});
+  for (const Service* service : balancer.services())
+    log::info("service", {{"service", name_of_service(service->key())},
+                          {"scheduler", service->config.scheduler},
+                          {"servers", methods_of(*service)}});
+  if (balancer.services().empty()) log::info("no services yet: vsadm -A adds one");
+}
+
+void report_stop(const Balancer& balancer) {
+  for (std::size_t i = 0; i < kReasonCount; ++i) {
+    const auto reason = static_cast<Reason>(i);
+    if (const std::uint64_t frames = balancer.counters()[reason]; frames != 0)
+      log::info("counted", {{"reason", name_of(reason)}, {"frames", frames}, {"text", text_of(reason)}});
+  }
+  log::info("stopped");
+}
+
+}  // namespace director

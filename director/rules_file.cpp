@@ -1,0 +1,62 @@
+// From a file to changes of the table.
+#include "director/rules_file.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "director/base/startup_error.h"
+#include "director/log.h"
+#include "director/plan.h"
+#include "director/rules.h"
+
+namespace director {
+
+namespace {
+
+Result<std::string> read_file(const std::string& file) {
+  const std::unique_ptr<std::FILE, decltype(&std::fclose)> in{std::fopen(file.c_str(), "r"), &std::fclose};
+  std::string text;
+  std::array<char, 65536> buffer;
+  std::size_t got = 0;
+  while (in && (got = std::fread(buffer.data(), 1, buffer.size(), in.get())) != 0)
+    text.append(buffer.data(), got);
+  if (!in || std::ferror(in.get()) != 0)
+    return fail(fmt::format("{}: can't be read: {}", file, std::strerror(errno)));
+  return text;
+}
+
+}  // namespace
+
+Result<std::vector<Change>> plan_rules_file(const Balancer& balancer, const std::string& file) {
+  if (file.empty()) return std::vector<Change>{};
+  const auto text = read_file(file);
+  if (!text) return Failure{text.error()};
+  const auto rules = parse_rules(*text);
+  if (!rules) return fail(rules.error().in(file));
+  auto changes = plan_reload(balancer, *rules);
+  if (!changes) return fail(changes.error().in(file));
+  return *changes;
+}
+
+std::vector<Change> plan_first_rules(const Balancer& balancer, const std::string& file) {
+  auto changes = plan_rules_file(balancer, file);
+  if (!changes) throw StartupError(ExitCode::configuration, changes.error().message);
+  return *changes;
+}
+
+void reload_rules_file(Balancer& balancer, const std::string& file, Instant now) {
+  if (file.empty()) return log::info("nothing to reload: there was no --rules");
+  const auto changes = plan_rules_file(balancer, file);
+  if (!changes)
+    return log::error("rules not reloaded, nothing has changed", {{"reason", changes.error().message}});
+  if (const auto done = apply_all(balancer, *changes, now); !done)
+    return log::error("rules reloaded in part only", {{"reason", done.error().message}});
+  log::info("rules reloaded", {{"file", file}, {"changes", changes->size()}});
+}
+
+}  // namespace director

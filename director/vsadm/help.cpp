@@ -1,0 +1,113 @@
+// The texts, and who gets which.
+#include "director/vsadm/help.h"
+
+#include <fmt/format.h>
+
+namespace director::vsadm {
+namespace {
+
+bool called_ipvsadm(std::string_view program) {
+  return program.substr(program.rfind('/') + 1) == "ipvsadm";
+}
+
+constexpr std::string_view kUsage = R"(usage:
+  {0} -A|-E SERVICE [-s SCHEDULER] [-p [SECONDS]] [-M MASK] [--pe ENGINE] [-b FLAGS] [-o]
+  {0} -D SERVICE
+  {0} -a|-e SERVICE -r SERVER [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]
+  {0} -d SERVICE -r SERVER
+  {0} -L [SERVICE|-c|--timeout|--daemon] [-n] [--stats|--rate|...] [--exact] [--nosort] [--json]
+  {0} -S [-n] [--extended]
+  {0} -R < RULES
+  {0} -C
+  {0} -Z [SERVICE]
+  {0} --set TCP TCPFIN UDP
+)";
+
+constexpr std::string_view kBeyond = R"(  {0} apply FILE [--dry-run]
+  {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset]
+  {0} reasons [--json]
+  {0} tune [NAME[=VALUE]...] [--json]
+  {0} --control SOCKET ...
+)";
+
+constexpr std::string_view kCommands = R"(
+The command comes first, options follow in any order.
+
+commands
+  -A --add-service            a virtual service
+  -E --edit-service           replace its options; what isn't given takes its default
+  -D --delete-service         with its real servers
+  -a --add-server             a real server of a service
+  -e --edit-server            replace its options
+  -d --delete-server
+  -L -l --list                what there is
+  -S --save                   the same as rules, for -R and apply
+  -R --restore                add the rules on standard input: all of them, or none
+  -C --clear                  delete all services
+  -Z --zero                   counters to 0
+  --set TCP TCPFIN UDP        time-outs in seconds, 0 keeps one
+  -h --help, -v --version
+)";
+
+constexpr std::string_view kBeyondCommands =
+    R"(  apply FILE                  make the table equal to FILE (- is standard input) in one step; what stays the same keeps
+                              its connections; --dry-run only says what would change
+  drain SERVICE SERVER        no new connections for it, wait until the last has ended, remove it
+  reasons                     what became of packets that weren't forwarded, counted
+  tune                        knobs by their kernel names: show or set them
+)";
+
+constexpr std::string_view kOptions = R"(
+SERVICE is one of
+  -t --tcp-service HOST:PORT
+  -u --udp-service HOST:PORT
+  --sctp-service HOST:PORT
+  -f --fwmark-service MARK [-6]
+
+options of a service
+  -s --scheduler NAME         default wlc
+  -p --persistent [SECONDS]   a client keeps its server; default 360
+  -M --netmask MASK           who counts as one client
+  --pe ENGINE                 persistence engine
+  -b --sched-flags FLAGS      sh-fallback,sh-port or mh-fallback,mh-port
+  -o --ops                    every UDP packet by itself
+
+options of a real server
+  -r --real-server HOST[:PORT]
+  -g --gatewaying             direct routing, the default
+  -i --ipip                   through a tunnel
+  -m --masquerading           NAT
+  -w --weight N               default 1; 0: no new connections
+  -x --u-threshold N          no new connections at N
+  -y --l-threshold N          new ones again below N
+  --tun-type ipip|gue|gre, --tun-port N, --tun-nocsum, --tun-csum, --tun-remcsum
+
+options of listings
+  -n --numeric                addresses and ports as numbers
+  -c --connection             connections
+  --stats --rate --thresholds --persistent-conn --tun-info
+  --timeout --daemon
+  -X --exact                  numbers in full
+  --nosort                    in the order they are kept
+  --json                      everything, for programs
+  --extended                  with -S: thresholds and time-outs too
+)";
+
+}  // namespace
+
+std::string help(std::string_view program) {
+  const bool plain = called_ipvsadm(program);
+  std::string text = fmt::format(kUsage, program);
+  if (!plain) text += fmt::format(kBeyond, program);
+  text += kCommands;
+  if (!plain) text += kBeyondCommands;
+  text += kOptions;
+  return text;
+}
+
+std::string version(std::string_view program) {
+  if (called_ipvsadm(program)) return "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
+  return fmt::format("vsadm {} (speaks as ipvsadm 1.31)\n", DIRECTOR_VERSION);
+}
+
+}  // namespace director::vsadm

@@ -1,0 +1,45 @@
+// Options of the daemon: its command line and the INI file of --config, as one Config.
+//
+// Checks everything that can be checked without privilege and without opening a device; decides nothing.
+// vsadm's and replay's grammars are their own (rules.h, replay).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "director/core/balancer.h"
+#include "director/io/device.h"
+#include "director/log.h"
+
+namespace director {
+
+enum class Guard : std::uint8_t { off, on };
+
+struct Config {
+  std::vector<DeviceSpec> devices;
+  std::string rules;    ///< empty: begin without services
+  std::string control;  ///< the command socket
+  Guard guard = Guard::on;
+  Policy policy = Policy::improved;
+  std::vector<SetTunable> tunables;
+  std::string pcap;  ///< empty: record nothing
+  log::Level log_level = log::Level::info;
+  log::Format log_format = log::Format::logfmt;
+};
+
+/// What the command line asks for.
+enum class Task : std::uint8_t { run, check, help, version };
+
+struct Options {
+  Task task = Task::run;
+  Config config;
+};
+
+/// The words after the program's name. Throws StartupError: usage for the command line, configuration for the
+/// --config file.
+[[nodiscard]] Options parse_options(const std::vector<std::string>& words);
+/// What --help prints.
+[[nodiscard]] std::string usage();
+
+}  // namespace director
