@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh disable=SC2034
+# What testbed/lab and tests/run share: the one list of Debian packages, and how they and the build are made sure of.
+# Sourced by POSIX sh; needs $root, the project's folder. Says what it does on standard error.
+
+packages_build="g++ cmake ninja-build pkg-config libmnl-dev libnftnl-dev libcap-ng-dev libfmt-dev \
+libboost-program-options-dev nlohmann-json3-dev libxxhash-dev"
+packages_lab="python3 iproute2 nftables nginx curl procps"
+packages_test="libgtest-dev python3-pytest python3-scapy ethtool tcpdump bind9-dnsutils iputils-ping \
+clang libclang-rt-14-dev"
+
+note() { printf '%s\n' "$*" >&2; }
+
+# lacking PACKAGE...: those that are not installed. Where there is no dpkg, the build itself will tell.
+lacking() {
+  command -v dpkg-query >/dev/null || return 0
+  there=" $(dpkg-query -W -f '${db:Status-Status}:${Package} ' "$@" 2>/dev/null || true) "
+  for package in "$@"; do
+    case "$there" in *" installed:$package "*) ;; *) printf '%s ' "$package" ;; esac
+  done
+}
+
+# ensure_packages PACKAGE...: root installs what is missing; anybody else is told the command. A no-op takes 20 ms.
+ensure_packages() {
+  missing=$(lacking "$@")
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    note "$(basename "$0"): packages are missing; type: sudo apt-get install --no-install-recommends $missing"
+    exit 4
+  fi
+  note "$(basename "$0"): installing with apt-get: $missing"
+  # shellcheck disable=SC2086  # a list of words
+  install_packages $missing
+}
+
+install_packages() (
+  log=$(mktemp)
+  # Debian would start nginx and the like as services of this machine; the lab wants the programs only.
+  policy=/usr/sbin/policy-rc.d
+  trap 'rm -f "$log" "$log.failed" "${made_policy:-}"' EXIT
+  trap 'exit 130' INT TERM HUP
+  if [ ! -e "$policy" ]; then
+    made_policy=$policy
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  had_nginx=$(command -v nginx || true)
+  if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
+    apt_get update
+  fi
+  if ! apt_get install -y --no-install-recommends "$@"; then
+    note "  once more, with fresh package lists"
+    apt_get update
+    apt_get install -y --no-install-recommends "$@" || {
+      tail -n 20 "$log" >&2
+      note "apt-get could not install: $*"
+      exit 4
+    }
+  fi
+  if [ -z "$had_nginx" ] && command -v nginx >/dev/null && [ -d /run/systemd/system ]; then
+    systemctl disable --quiet nginx.service || true
+  fi
+)
+
+# apt_get WORDS: apt's own messages go to $log, its progress becomes one line per ten per cent.
+apt_get() {
+  rm -f "$log.failed"
+  { DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o APT::Status-Fd=3 "$@" \
+    3>&1 >>"$log" 2>&1 </dev/null || : >"$log.failed"; } | show_progress "$1"
+  [ ! -e "$log.failed" ]
+}
+
+# Lines are kind:package:percent:text (apt's Status-Fd). Downloading and installing count to 100 each.
+show_progress() {
+  shown=
+  while IFS=: read -r kind _ percent text; do
+    case "$kind" in
+      dlstatus) what=download ;;
+      pmstatus) what=unpack ;;
+      *) continue ;;
+    esac
+    [ "$1" = update ] && what='package lists'
+    tens="$what ${percent%%.*}"
+    tens=${tens%?}
+    [ "$tens" = "$shown" ] && continue
+    shown=$tens
+    printf '  %-13s %3s%%  %s\n' "$what" "${percent%%.*}" "$text" >&2
+  done
+}
+
+# build_programs TARGET...: configures when it must, compiles what changed; silent when there is nothing to do.
+build_programs() {
+  if [ ! -w "$root" ]; then
+    [ -x "$root/build/director" ] && return 0
+    note "$(basename "$0"): $root can't be written to; clone it to a folder of yours, or let root build it once"
+    exit 4
+  fi
+  mkdir -p "$root/build"
+  (
+    flock 9 # two labs started at once build once
+    if [ ! -f "$root/build/build.ninja" ]; then
+      note "$(basename "$0"): configuring the build"
+      # The unit tests need packages that a lab does not; tests/run turns them on.
+      [ -z "$(lacking libgtest-dev)" ] && tests=ON || tests=OFF
+      (cd "$root" && cmake --preset dev -D DIRECTOR_TESTS=$tests >build/configure.log 2>&1) || {
+        tail -n 20 "$root/build/configure.log" >&2
+        note "$(basename "$0"): cmake could not configure the build"
+        exit 4
+      }
+    fi
+    case $(ninja -C "$root/build" -n "$@" 2>&1 | tail -n 1) in
+      *'no work to do.') ;;
+      *)
+        note "$(basename "$0"): building $*"
+        ninja -C "$root/build" "$@" 9>&- >&2 || exit 1
+        ;;
+    esac
+  ) 9>"$root/build/.lock"
+}

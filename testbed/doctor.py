@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`lab doctor`: can this machine run the lab? Tries each thing in a namespace that is thrown away."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import private
+from cluster import BUILD, MACHINE, OK
+from screen import BAD, GOOD, GREEN, RED, WARN, YELLOW, paint, say
+
+# Each kernel feature by a command that fails without it.
+FEATURES = {
+    "network namespaces": "ip netns add doctor",
+    "veth": "ip link add veth1 type veth peer name veth2",
+    "bridge": "ip link add bridge1 type bridge",
+    "nf_tables, netdev family": "nft 'add table netdev doctor; add chain netdev doctor c "
+    "{ type filter hook ingress device lo priority 0; }'",
+    "nf_tables, inet family": "nft add table inet doctor",
+    "tun/tap": "ip tuntap add mode tap name tap1",
+    "packet sockets": "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)'",
+}
+CURES = {
+    "network namespaces": "the kernel needs CONFIG_NET_NS; in a container add --cap-add SYS_ADMIN",
+    "veth": "modprobe veth",
+    "bridge": "modprobe bridge",
+    "nf_tables, netdev family": "modprobe nf_tables nf_tables_netdev; or run the director with --guard off",
+    "nf_tables, inet family": "modprobe nf_tables; or run the director with --guard off",
+    "tun/tap": "modprobe tun; without root /dev/net/tun must be open to you. --device packet works without",
+    "packet sockets": "modprobe af_packet",
+}
+OPTIONAL = {"tun/tap"}
+PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nginx": "nginx", "curl": "curl", "sysctl": "procps",
+            "unshare": "util-linux"}
+OPTIONAL_PROGRAMS = {"ethtool": "ethtool (for --offload off)", "tcpdump": "tcpdump (to look at packets)",
+                     "dig": "bind9-dnsutils (for the UDP service)", "docker": "docker.io (for --director docker)"}
+
+
+@dataclass
+class Finding:
+    what: str
+    state: str  # ok, warn, fail
+    note: str = ""
+
+    def line(self) -> str:
+        mark, colour = {"ok": (GOOD, GREEN), "warn": (WARN, YELLOW), "fail": (BAD, RED)}[self.state]
+        return f" {paint(mark, colour)} {self.what:<28}{self.note}".rstrip()
+
+
+def examine() -> list[Finding]:
+    return [_who(), *_kernel(), *_host(), *_programs(), *_build()]
+
+
+def _who() -> Finding:
+    if not private.needed():
+        return Finding("privilege", "ok", "root")
+    if why := private.refusal():
+        return Finding("privilege", "fail", why)
+    return Finding("privilege", "ok", "not root: labs live in private user namespaces")
+
+
+def _kernel() -> list[Finding]:
+    """All features in one throw-away namespace: a line of output for each that works."""
+    script = "mount -t tmpfs tmpfs /run || exit 1\n"
+    for number, command in enumerate(FEATURES.values()):
+        script += f"if {command} >/dev/null 2>&1; then echo {number}; fi\n"
+    flags = ["--user", "--map-root-user"] if private.needed() else []
+    result = subprocess.run(["unshare", *flags, "--net", "--mount", "sh", "-c", script], capture_output=True, text=True)
+    works = {int(word) for word in result.stdout.split()}
+    release = os.uname().release
+    findings = [Finding("kernel", "ok", release)]
+    for number, feature in enumerate(FEATURES):
+        if number in works:
+            findings.append(Finding(feature, "ok"))
+        else:
+            findings.append(Finding(feature, "warn" if feature in OPTIONAL else "fail", CURES[feature]))
+    return findings
+
+
+def _host() -> list[Finding]:
+    findings = []
+    if not Path("/proc/net/ip_vs").exists():
+        findings.append(Finding("kernel IPVS", "ok", "absent, and not needed"))
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if bridged.exists() and bridged.read_text().strip() == "1":
+        note = "bridged frames visit the IP firewall here (br_netfilter); the lab switches that off for its own bridges"
+        findings.append(Finding("br_netfilter", "ok", note))
+    return findings
+
+
+def _programs() -> list[Finding]:
+    found = []
+    for program, package in PROGRAMS.items():
+        if shutil.which(program):
+            found.append(Finding(program, "ok", shutil.which(program)))
+        else:
+            found.append(Finding(program, "fail", f"apt-get install {package}"))
+    for program, package in OPTIONAL_PROGRAMS.items():
+        if not shutil.which(program):
+            found.append(Finding(program, "warn", f"not there; apt-get install {package}"))
+    return found
+
+
+def _build() -> list[Finding]:
+    found = []
+    for program in ("director", "vsadm", "realserver"):
+        path = BUILD / program
+        if not path.exists():
+            found.append(Finding(program, "fail", "not built; testbed/lab up builds it"))
+            continue
+        version = subprocess.run([path, "--version"], capture_output=True, text=True)
+        good = version.returncode == 0
+        found.append(Finding(program, "ok" if good else "fail", (version.stdout or version.stderr).strip().split("\n")[0]))
+    return found
+
+
+def main() -> int:
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    findings = examine()
+    for finding in findings:
+        say(finding.line())
+    bad = [finding.what for finding in findings if finding.state == "fail"]
+    if bad:
+        print(f"lab: not ready: {', '.join(bad)}", file=sys.stderr)
+        return MACHINE
+    say("ready: testbed/lab demo")
+    return OK

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `lab` script itself, as a user types it: verbs, exit codes, and that nothing is ever left behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cluster
+import netns
+from conftest import PRIVATE, ROOT, lab_name
+
+LAB = str(ROOT / "testbed" / "lab")
+
+
+def lab(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+    result = subprocess.run([LAB, *words], capture_output=True, text=True, timeout=120, **options)
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def traces(name: str) -> dict[str, list[str]]:
+    """Everything of a lab that could be left: namespaces, files, processes that mention it."""
+    processes = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if name in command:
+                processes.append(command)
+    return {
+        "namespaces": [namespace for namespace in netns.namespaces() if namespace.startswith(name)],
+        "files": [str(path) for path in cluster.run_root().glob(f"{name}*")],
+        "processes": processes,
+    }
+
+
+NOTHING = {"namespaces": [], "files": [], "processes": []}
+
+
+@pytest.fixture
+def name():
+    name = lab_name()
+    yield name
+    lab("down", "--name", name, check=False)
+
+
+@pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
+def test_up_exec_curl_ls_down(name, mode):
+    lab("up", "--mode", mode, "--name", name)
+    page = json.loads(lab("exec", "--name", name, "client", "--", "curl", "-s", "http://10.9.0.100/").stdout)
+    assert page["mode"] == mode and page["client"] == "10.9.0.1"
+    answers = lab("curl", "--name", name, "-n", "3").stdout.splitlines()
+    assert sorted(line.split()[0] for line in answers) == ["server1", "server2", "server3"]
+    row = next(line.split() for line in lab("ls").stdout.splitlines() if line.startswith(name))
+    assert row == [name, mode, "packet", "3", "rr", "on", "native", "up"]
+    assert "10.9.0.100:80" in lab("exec", "--name", name, "director", "--", "vsadm", "-Ln").stdout
+    assert "director" in lab("logs", "--name", name, "director").stdout
+    lab("down", "--name", name)
+    assert traces(name) == NOTHING
+
+
+def test_exec_hands_on_input_output_and_exit_code(name):
+    lab("up", "--mode", "dr", "--name", name)
+    answer = lab("exec", "--name", name, "server2", "--", "sh", "-c", "cat; echo err >&2; exit 42", input="in", check=False)
+    assert (answer.stdout, answer.stderr, answer.returncode) == ("in", "err\n", 42)
+    answer = lab("exec", "--name", name, "server9", "--", "true", check=False)
+    assert answer.returncode == 2 and "server9" in answer.stderr and "server3" in answer.stderr
+    answer = lab("sh", "--name", name, "server1", input="ip -br address show eth0\n")
+    assert "10.9.0.11/24" in answer.stdout
+
+
+def test_two_labs_side_by_side(name):
+    other = lab_name()
+    lab("up", "--mode", "dr", "--name", name)
+    lab("up", "--mode", "nat", "--name", other, "--servers", "2")
+    try:
+        for one, mode in ((name, "dr"), (other, "nat")):
+            answer = lab("exec", "--name", one, "client", "--", "curl", "-s", "http://10.9.0.100/")
+            assert json.loads(answer.stdout)["mode"] == mode
+        answer = lab("curl", check=False)
+        assert answer.returncode == 2 and "--name" in answer.stderr
+    finally:
+        lab("down", "--name", other)
+    assert traces(other) == NOTHING
+    assert "server" in lab("curl", "--name", name).stdout, "the other one is untouched"
+
+
+def test_a_name_that_is_taken_is_refused(name):
+    lab("up", "--mode", "dr", "--name", name)
+    answer = lab("up", "--mode", "dr", "--name", name, check=False)
+    assert answer.returncode == 1 and "down --name" in answer.stderr
+    assert "server" in lab("curl", "--name", name).stdout
+
+
+@pytest.mark.parametrize("moment", ["ip netns add {name}-client", "{name}-server1", "realserver up", "director --device"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_an_interrupted_up_undoes_itself(name, moment, number):
+    """The signal arrives when -x has just shown the command that contains `moment`."""
+    wanted = moment.format(name=name)
+    up = subprocess.Popen([LAB, "-x", "up", "--mode", "dr", "--name", name], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                          text=True, start_new_session=True)
+    for line in up.stderr:
+        if wanted in line:
+            os.killpg(up.pid, number)
+            break
+    up.stderr.read()
+    assert up.wait(30) != 0
+    assert traces(name) == NOTHING
+
+
+def test_an_up_that_was_killed_is_cleared_by_down(name):
+    up = subprocess.Popen([LAB, "-x", "up", "--mode", "nat", "--name", name], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                          text=True)
+    for line in up.stderr:
+        if "nginx" in line:
+            up.kill()
+            break
+    up.stderr.close()
+    up.wait()
+    assert traces(name)["namespaces"]
+    lab("down", "--name", name)
+    assert traces(name) == NOTHING
+
+
+def test_an_up_that_fails_undoes_itself_and_says_why(name):
+    answer = lab("up", "--mode", "dr", "--name", name, "--scheduler", "nosuch", check=False)
+    assert answer.returncode == 3 and "web.rules:1:1: Scheduler or persistence engine not found" in answer.stderr
+    assert traces(name) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [([], 2), (["frob"], 2), (["up"], 2), (["up", "--mode", "ospf"], 2), (["up", "--mode", "dr", "--servers", "0"], 2),
+     (["down", "--name", "nosuch"], 1), (["curl", "--name", "nosuch"], 1), (["--help"], 0), (["up", "--help"], 0)],
+    ids=str,
+)
+def test_exit_codes(words, code):
+    assert lab(*words, check=False).returncode == code
+
+
+def test_x_prints_commands_a_learner_can_type(name):
+    shown = lab("-x", "up", "--mode", "nat", "--name", name).stderr
+    assert f"+ ip netns add {name}-client" in shown
+    assert f"+ ip -n {name}-server1 route add default via 10.9.1.2" in shown
+
+
+@pytest.mark.parametrize("form", [[], ["--mermaid"], ["--dot"]], ids=str)
+@pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
+def test_graph_shows_every_node(mode, form):
+    picture = lab("graph", "--mode", mode, *form).stdout
+    for word in ("client", "director", "server1", "server2", "server3", "10.9.0.100"):
+        assert word in picture
+
+
+def test_doctor_finds_this_machine_fit():
+    assert "✗" not in lab("doctor").stdout
+
+
+# --- demo: the README's first command ---
+
+
+def check_demo(printed: str) -> None:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    for method in ("VS/NAT", "VS/TUN", "VS/DR"):
+        part = text.split(method, 1)[1]
+        assert re.search(r"server1 █+ 4   server2 █+ 4   server3 █+ 4", part)
+        assert "client seen by the servers as 10.9.0.1\n" in part
+        through, total = map(int, re.search(r"through the director: (\d+) of (\d+)", part).groups())
+        assert total >= 36
+        assert through >= 36 if method == "VS/NAT" else through == 0
+
+
+def test_demo_shows_all_methods_and_leaves_nothing():
+    before = set(netns.namespaces())
+    check_demo(lab("demo").stdout)
+    assert {namespace for namespace in set(netns.namespaces()) - before if namespace.startswith("demo-")} == set()
+
+
+# --- without root ---
+
+
+@pytest.fixture
+def as_nobody(tmp_path_factory):
+    """Runs the lab as an ordinary user, from a copy that user can read."""
+    if PRIVATE:
+        pytest.skip("the whole run is without root")
+    folder = Path(shutil.copytree(ROOT / "testbed", tmp_path_factory.mktemp("nobody") / "testbed")).parent
+    build = folder / "build"
+    build.mkdir()
+    for program in ("director", "vsadm", "realserver"):
+        shutil.copy(cluster.BUILD / program, build)
+    for path in (folder, *folder.parents):
+        if path.is_relative_to("/tmp") and path != Path("/tmp"):
+            path.chmod(path.stat().st_mode | 0o055)
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+
+    def run(*words: str, check: bool = True) -> subprocess.CompletedProcess:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "LANG": "C.UTF-8"}
+        result = subprocess.run([str(folder / "testbed" / "lab"), *words], capture_output=True, text=True, timeout=120,
+                                env=environment, user=65534, group=65534, extra_groups=[], cwd=home)
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    run.home = home
+    return run
+
+
+def processes_of(uid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            zombie = re.search(r"^State:\s+Z", status, re.MULTILINE)
+            if not zombie and int(re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1]) == uid:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
+def test_an_ordinary_user_has_a_lab(as_nobody, mode):
+    before = set(processes_of(65534))
+    as_nobody("up", "--mode", mode, "--name", "mine")
+    assert [name for name in netns.namespaces() if name.startswith("mine-")] == [], "private: the host does not see it"
+    answers = as_nobody("curl", "-n", "3").stdout.splitlines()
+    assert sorted(line.split()[0] for line in answers) == ["server1", "server2", "server3"]
+    page = json.loads(as_nobody("exec", "--name", "mine", "client", "--", "curl", "-s", "http://10.9.0.100/").stdout)
+    assert page["client"] == "10.9.0.1"
+    assert as_nobody("exec", "client", "--", "false", check=False).returncode == 1
+    assert " up" in as_nobody("ls").stdout
+    as_nobody("down", "--name", "mine")
+    assert set(processes_of(65534)) <= before
+    assert list(as_nobody.home.iterdir()) == []
+
+
+def test_an_ordinary_user_has_the_demo(as_nobody):
+    before = set(processes_of(65534))
+    check_demo(as_nobody("demo").stdout)
+    assert set(processes_of(65534)) <= before
+    assert list(as_nobody.home.iterdir()) == []
+
+
+def test_an_ordinary_user_is_told_what_tap_needs(as_nobody):
+    if os.stat("/dev/net/tun").st_mode & 0o006 == 0o006:
+        pytest.skip("/dev/net/tun is open to everybody here")
+    answer = as_nobody("up", "--mode", "dr", "--device", "tap", check=False)
+    assert answer.returncode == 4 and "/dev/net/tun" in answer.stderr
+
+
+def test_the_lab_needs_the_standard_library_only():
+    names = {path.stem for path in (ROOT / "testbed").glob("*.py")}
+    foreign = set()
+    for path in (ROOT / "testbed").glob("*.py"):
+        for match in re.finditer(r"^(?:import|from) (\w+)", path.read_text(), re.MULTILINE):
+            if match[1] not in names and match[1] not in sys.stdlib_module_names:
+                foreign.add(match[1])
+    assert foreign == set()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Offloads are carried, not switched off: a big download through NAT keeps up with the kernel's own forwarding."""
+
+import netns
+from cluster import Lab
+from conftest import labs
+
+CAPTURE = False  # nobody else looks at these frames
+pytestmark = labs("nat", devices=("packet", "tap"))
+
+ROUNDS = 3
+
+
+def bytes_per_second(lab: Lab, url: str) -> float:
+    answer = lab.exec("client", ["curl", "-sS", "-m", "120", "-o", "/dev/null", "-w", "%{size_download} %{speed_download}", url],
+                      timeout=150)
+    size, speed = answer.stdout.split()
+    assert int(size) == 1 << 30
+    return float(speed)
+
+
+class Kernel:
+    """The director's host forwards instead of the director: same client, wires and server, no address rewritten."""
+
+    def __init__(self, lab: Lab):
+        self.lab, self.director, self.server = lab, lab.namespace("director"), lab.topology.servers[0]
+        netns.ip(lab.namespace("client"), "route", "add", "10.9.1.0/24", "via", lab.topology.director.ip)
+
+    def _addresses(self, verb: str) -> None:
+        if self.lab.options.device == "tap":  # the host behind the bridges has no addresses of its own
+            for link in self.lab.topology.director.links:
+                netns.ip(self.director, "address", verb, link.address, "dev", link.bridge)
+
+    def _forget_neighbours(self) -> None:
+        for node in (self.lab.topology.client, self.server):  # the addresses stay, their MAC addresses change
+            netns.ip(self.lab.namespace(node.name), "neighbour", "flush", "all")
+
+    def __enter__(self) -> str:
+        self.lab.stop_director()
+        self._addresses("add")
+        netns.set_sysctl(self.director, "net.ipv4.ip_forward", "1")
+        self._forget_neighbours()
+        return f"http://{self.server.ip}:8080/1G"
+
+    def __exit__(self, *_) -> None:
+        netns.set_sysctl(self.director, "net.ipv4.ip_forward", "0")
+        self._addresses("del")
+        self._forget_neighbours()
+        self.lab.start_director()
+        self.lab.wait_for_service()
+
+
+def test_a_gibibyte_through_nat_is_not_much_slower_than_without_a_director(lab: Lab, figure):
+    """The best of some rounds each, taken in turn, so that a busy moment of the machine hits both."""
+    kernel = Kernel(lab)
+    with_director, without = [], []
+    for _ in range(ROUNDS):
+        with_director.append(bytes_per_second(lab, f"http://{lab.topology.vip}/1G"))
+        with kernel as url:
+            without.append(bytes_per_second(lab, url))
+    ours, theirs = max(with_director), max(without)
+    figure(f"1 GiB: {ours / 1e6:.0f} MB/s through VS/NAT, {theirs / 1e6:.0f} MB/s without, ratio {ours / theirs:.2f}")
+    assert ours > 0 and theirs > 0  # a figure, not a verdict: other work on the machine moves it

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the rungs of the ladder (tests/README.md), one after another, and adds up what they say.
+
+Started by tests/run, which has made sure of the packages. Every rung runs although an earlier one failed.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+ARTEFACTS = TESTS / "artefacts"
+sys.path.insert(0, str(ROOT / "testbed"))
+sys.dont_write_bytecode = True
+
+import private  # noqa: E402  (found only now)
+
+CI = os.environ.get("CI") == "true"
+EXPECTED_SKIPS = TESTS / "expected-skips.txt"
+JOBS = str(os.cpu_count() or 2)
+
+
+@dataclass
+class Tally:
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # name: reason
+
+    def add(self, other: "Tally") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped |= other.skipped
+
+    def line(self) -> str:
+        return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
+
+
+def call(*argv: str, **options) -> int:
+    return subprocess.run([str(word) for word in argv], cwd=ROOT, **options).returncode
+
+
+def from_junit(file: Path, rung: str) -> Tally:
+    """ctest and pytest both write what happened to each test in this form."""
+    tally = Tally()
+    for case in xml.parse(file).iter("testcase"):
+        name = f"{rung}: {case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None or case.get("status") == "fail":
+            tally.failed.append(name)
+        elif (skip := case.find("skipped")) is not None or case.get("status") in ("notrun", "disabled"):
+            tally.skipped[name] = (skip.get("message") if skip is not None else None) or "not run"
+        else:
+            tally.passed += 1
+    return tally
+
+
+# --- rungs ---
+
+
+def build(preset: str, folder: str, target: str = "all") -> bool:
+    configured = subprocess.run(["cmake", "--preset", preset, "-D", "DIRECTOR_TESTS=ON"], cwd=ROOT, capture_output=True, text=True)
+    if configured.returncode != 0:
+        print(configured.stdout[-3000:] + configured.stderr[-3000:])
+        return False
+    return call("cmake", "--build", folder, "-j", JOBS, "--target", target) == 0
+
+
+def ctest(preset: str, folder: str, environment: dict[str, str] | None = None) -> Tally:
+    rung = Path(folder).name
+    if not build(preset, folder):
+        return Tally(failed=[f"{rung}: build"])
+    report, log = ARTEFACTS / f"{rung}.xml", ARTEFACTS / f"{rung}.log"
+    report.unlink(missing_ok=True)
+    with log.open("w") as output:
+        code = call("ctest", "--test-dir", folder, "-j", JOBS, "--output-on-failure", "--no-tests=error",
+                    "--output-junit", report, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
+    if code != 0:
+        print(log.read_text(errors="replace")[-8000:])
+    tally = from_junit(report, rung) if report.exists() else Tally()
+    if code != 0 and not tally.failed:
+        tally.failed.append(f"{rung}: ctest ended with {code}")
+    return tally
+
+
+def pytest(rung: str, *words: str) -> Tally:
+    report = ARTEFACTS / f"{rung}.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-ra", "--durations=5", f"--junitxml={report}", *words]
+    environment = dict(os.environ)
+    if private.needed():
+        command, environment = private.wrap(command)
+    code = call(*command, env=environment)
+    tally = from_junit(report, rung) if report.exists() else Tally()
+    if code not in (0, 5) and not tally.failed:  # 5: no test was collected
+        tally.failed.append(f"{rung}: pytest ended with {code}")
+    if code == 5:
+        tally.failed.append(f"{rung}: no tests found")
+    return tally
+
+
+def house() -> Tally:
+    return pytest("house", "tests/test_house.py")
+
+
+def unit() -> Tally:
+    return ctest("dev", "build")
+
+
+def asan() -> Tally:
+    options = "abort_on_error=0:detect_leaks=1:strict_string_checks=1"
+    return ctest("asan", "build-asan", {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": "print_stacktrace=1"})
+
+
+def fuzz(seconds: int) -> Tally:
+    """Every libFuzzer target for a bounded time, from its corpus; what it finds stays in tests/artefacts."""
+    if not build("fuzz", "build-fuzz", "fuzzers"):
+        return Tally(failed=["fuzz: build"])
+    targets = sorted(path for path in (ROOT / "build-fuzz").rglob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
+    if not targets:
+        return Tally(failed=["fuzz: no targets found"])
+    tally = Tally()
+    for target in targets:
+        corpus, fresh = TESTS / "fuzz" / "corpus" / target.name.removeprefix("fuzz_"), ARTEFACTS / "corpus" / target.name
+        fresh.mkdir(parents=True, exist_ok=True)
+        log = ARTEFACTS / f"{target.name}.log"
+        seeds = [corpus] if corpus.is_dir() else []
+        with log.open("w") as output:
+            code = call(target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
+                        f"-artifact_prefix={ARTEFACTS}/{target.name}-", fresh, *seeds, stdout=output, stderr=output)
+        words = log.read_text(errors="replace")
+        runs = re.search(r"number_of_executed_units:\s*(\d+)", words)
+        coverage = re.findall(r"cov: (\d+)", words)
+        print(f"  {target.name:<24} {runs[1] if runs else '?':>10} inputs   coverage {coverage[-1] if coverage else '?'}"
+              f"   {'ok' if code == 0 else 'FAILED'}", flush=True)
+        if code == 0:
+            tally.passed += 1
+        else:
+            print(words[-4000:])
+            tally.failed.append(f"fuzz: {target.name}")
+    return tally
+
+
+def platform() -> Tally:
+    return pytest("platform", "tests/platform")
+
+
+def e2e(*words: str) -> Tally:
+    if not build("dev", "build"):
+        return Tally(failed=["e2e: build"])
+    return pytest("e2e", "tests/e2e", *words)
+
+
+def docker() -> Tally:
+    if not any((TESTS / "docker").glob("test_*.py")):
+        return Tally()
+    return pytest("docker", "tests/docker")
+
+
+# --- the whole ---
+
+
+def unexpected_skips(tally: Tally) -> list[str]:
+    """On the CI machine everything can run, but what the list says; a line is a regular expression for `name: reason`."""
+    lines = [line.split("#")[0].strip() for line in EXPECTED_SKIPS.read_text().splitlines()]
+    expected = [re.compile(line) for line in lines if line]
+    skips = [f"{name}: {reason}" for name, reason in tally.skipped.items()]
+    return [skip for skip in skips if not any(pattern.search(skip) for pattern in expected)]
+
+
+def main() -> int:
+    rungs = {"house": house, "unit": unit, "asan": asan, "fuzz": fuzz, "platform": platform, "e2e": e2e, "docker": docker}
+    parser = argparse.ArgumentParser(prog="tests/run", description="Runs the tests: all rungs, or those named.")
+    parser.add_argument("rungs", nargs="*", metavar="RUNG", help=", ".join(rungs))
+    parser.add_argument("-k", help="e2e: only tests whose names match")
+    parser.add_argument("--fuzz-seconds", type=int, default=20, help="for each target (default 20)")
+    options = parser.parse_args()
+    if unknown := set(options.rungs) - set(rungs):
+        parser.error(f"no such rung: {', '.join(unknown)}; there are {', '.join(rungs)}")
+    rungs["fuzz"] = lambda: fuzz(options.fuzz_seconds)
+    if options.k:
+        rungs["e2e"] = lambda: e2e("-k", options.k)
+
+    ARTEFACTS.mkdir(exist_ok=True)
+    total, started = Tally(), time.monotonic()
+    for rung in options.rungs or rungs:
+        print(f"\n=== {rung} ===", flush=True)
+        began = time.monotonic()
+        tally = rungs[rung]()
+        print(f"--- {rung}: {tally.line()} in {time.monotonic() - began:.0f} s", flush=True)
+        total.add(tally)
+
+    print()
+    for name in total.failed:
+        print(f"FAILED  {name}")
+    for name, reason in total.skipped.items():
+        print(f"skipped {name}: {reason}")
+    if CI:
+        for skip in unexpected_skips(total):
+            print(f"FAILED  skipped, though not in {EXPECTED_SKIPS.name}: {skip}")
+            total.failed.append(skip)
+    print(f"{total.line()}, in {time.monotonic() - started:.0f} s")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
