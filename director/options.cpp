@@ -177,8 +177,7 @@ std::string usage() {
   std::ostringstream out;
   out << "director: layer-4 load balancing the LVS way, in user space\n\n"
          "  director --device packet:eth0 --rules web.rules\n"
-         "  director replay DIR -w OUT.pcap             the core over a capture, no device, no privilege\n"
-         "  director explain --rules FILE PACKET        what would become of a packet, and why\n\n"
+         "  director replay DIR -w OUT.pcap             the core over a capture, no device, no privilege\n\n"
       << settings() << "\n"
       << actions()
       << "\nExit codes: 0 ok, 1 failed at run time, 2 usage, 3 configuration, 4 the machine lacks "

@@ -145,3 +145,11 @@ def test_nothing_waits_by_sleeping():
             text = path.read_text()
             sleeps += [place(path, text, match.start()) for match in re.finditer(r"\btime\.sleep\(", text) if path != Path(__file__)]
     assert len(sleeps) == 1 and sleeps[0].startswith("testbed/netns.py"), sleeps
+
+
+def test_the_manual_tells_every_option():
+    options = re.findall(r'add\("([a-z-]+)"', (ROOT / "director" / "options.cpp").read_text())
+    manual = (ROOT / "director" / "director.8").read_text()
+    assert len(options) > 10
+    missing = [option for option in options if f"Fl -{option}" not in manual]
+    assert not missing, f"not in director.8: {', '.join(missing)}"
