@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Offloads are carried, not switched off: a big download through NAT keeps up with the kernel's own forwarding."""
+"""Offloads are carried, not switched off; and how a big download through NAT compares with the kernel's own forwarding."""
 
 import netns
 from cluster import Lab
@@ -50,8 +50,27 @@ class Kernel:
         self.lab.wait_for_service()
 
 
-def test_a_gibibyte_through_nat_is_not_much_slower_than_without_a_director(lab: Lab, figure):
-    """The best of some rounds each, taken in turn, so that a busy moment of the machine hits both."""
+def received(lab: Lab) -> tuple[int, int]:
+    """Bytes and frames that came from the servers to the director's host."""
+    link = lab.topology.director.links[-1]
+    counts = netns.ip_json(lab.namespace("director"), "-s", "link", "show", "dev", link.interface)[0]["stats64"]["rx"]
+    return counts["bytes"], counts["packets"]
+
+
+def test_a_gibibyte_passes_in_super_frames(lab: Lab):
+    """Offloads are carried: in frames of the link's MTU there would be forty times as many."""
+    bytes_before, frames_before = received(lab)
+    bytes_per_second(lab, f"http://{lab.topology.vip}/1G")
+    bytes_after, frames_after = received(lab)
+    assert bytes_after - bytes_before >= 1 << 30
+    assert (bytes_after - bytes_before) / (frames_after - frames_before) > 16 << 10
+
+
+def test_a_gibibyte_through_nat_beside_the_same_without_a_director(lab: Lab, figure):
+    """The best of some rounds each, taken in turn, so that a busy moment of the machine hits both.
+
+    A figure, not a verdict: other work on the machine moves it. Every download has to be whole, though.
+    """
     kernel = Kernel(lab)
     with_director, without = [], []
     for _ in range(ROUNDS):
@@ -60,4 +79,3 @@ def test_a_gibibyte_through_nat_is_not_much_slower_than_without_a_director(lab: 
             without.append(bytes_per_second(lab, url))
     ours, theirs = max(with_director), max(without)
     figure(f"1 GiB: {ours / 1e6:.0f} MB/s through VS/NAT, {theirs / 1e6:.0f} MB/s without, ratio {ours / theirs:.2f}")
-    assert ours > 0 and theirs > 0  # a figure, not a verdict: other work on the machine moves it
