@@ -61,8 +61,7 @@ Result<PacketView, Reason> parse_ipv4(Frame& frame, PacketView view) {
   if (ip.version_ihl >> 4U != 4) return bad(Reason::bad_version);
   const std::size_t header = ip.header_length();
   if (header < sizeof(Ipv4Header) || header > available) return bad(Reason::bad_header_length);
-  std::size_t total = ip.total_length.host();
-  if (total == 0 && frame.offload.segments != Offload::Segments::none) total = available;  // BIG TCP, beyond 64 KiB
+  const std::size_t total = ip.total_length.host();
   if (total < header || total > available) return bad(Reason::bad_total_length);
   if (ChecksumSum{}.add(bytes.subspan(view.network, header)).folded() != 0xffff) return bad(Reason::bad_ip_checksum);
 

@@ -163,7 +163,7 @@ TEST_F(EventLoopTest, ServesPartsAndSignals) {
 }
 
 TEST_F(EventLoopTest, RecordsEachFrameWithItsFate) {
-  const std::string file = ::testing::TempDir() + "fate.pcapng";
+  const std::string file = ::testing::TempDir() + "fate." + std::to_string(getpid()) + ".pcapng";
   {
     Recorder recorder(file, {"eth0"});
     serve(Method::direct);

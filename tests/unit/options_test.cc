@@ -2,6 +2,7 @@
 #include "director/options.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -27,7 +28,7 @@ std::string complaint(const std::vector<std::string>& words) {
 }
 
 struct TemporaryFile {
-  std::string name = ::testing::TempDir() + "director_options_test.ini";
+  std::string name = ::testing::TempDir() + "director_options_test." + std::to_string(getpid()) + ".ini";
   explicit TemporaryFile(const char* text) { std::ofstream(name) << text; }
   ~TemporaryFile() { std::remove(name.c_str()); }
 };

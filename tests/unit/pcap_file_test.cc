@@ -1,5 +1,6 @@
 // Capture files: what was written is read again; what is no capture is refused in words.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,8 +14,7 @@ namespace {
 class TemporaryFile {
  public:
   TemporaryFile()
-      : path_(testing::TempDir() + "pcap_file_test." +
-              std::to_string(::testing::UnitTest::GetInstance()->random_seed()) + "." +
+      : path_(testing::TempDir() + "pcap_file_test." + std::to_string(getpid()) + "." +
               ::testing::UnitTest::GetInstance()->current_test_info()->name()) {}
   ~TemporaryFile() { std::filesystem::remove(path_); }
   TemporaryFile(const TemporaryFile&) = delete;

@@ -263,6 +263,24 @@ TEST_F(Properties, FragmentsAddUpToThePacket) {
   }
 }
 
+/// A length of 0 means more than 64 KiB in Linux (BIG TCP), and such frames are longer than kMaxFrame.
+TEST_F(Properties, ALengthOfZeroIsNotSentOn) {
+  for (const Method method : {Method::masq, Method::direct, Method::tunnel}) {
+    const auto balancer = director_with(method);
+    Packet p;
+    p.write(Protocol::tcp, any_client(), {kVip, Port::of(80)}, TcpHeader::kSyn, bytes(50), Sum::partial, true, kClientMac);
+    p.frame.offload.segments = Offload::Segments::tcp4;
+    p.frame.offload.segment_size = 20;
+    auto& ip = header_at<Ipv4Header>(p.frame.bytes(), Packet::kNetwork);
+    ip.total_length = Be16{0};
+    ip.checksum = Be16{0};
+    ip.checksum = ChecksumSum{}.add(p.frame.bytes().subspan(Packet::kNetwork, sizeof(Ipv4Header))).field();
+    const Verdict verdict = balancer->process(p.frame, kNow);
+    ASSERT_NE(verdict.action, Action::transmit);
+    ASSERT_EQ(verdict.reason, Reason::bad_total_length);
+  }
+}
+
 /// Damaged frames: whatever is sent on is whole, and nothing reads outside (the sanitizer build watches).
 TEST_F(Properties, NothingBrokenIsSentOn) {
   for (const Method method : {Method::masq, Method::direct, Method::tunnel}) {
