@@ -8,6 +8,8 @@ libboost-program-options-dev nlohmann-json3-dev libxxhash-dev"
 packages_lab="python3 iproute2 nftables nginx curl procps"
 packages_test="libgtest-dev python3-pytest python3-scapy ethtool tcpdump bind9-dnsutils iputils-ping \
 clang libclang-rt-14-dev"
+# What the tests of the image need; an engine or compose that is there already is used (docker_packages).
+packages_docker="docker.io docker-compose mmdebstrap"
 
 note() { printf '%s\n' "$*" >&2; }
 
@@ -17,6 +19,18 @@ lacking() {
   there=" $(dpkg-query -W -f '${db:Status-Status}:${Package} ' "$@" 2>/dev/null || true) "
   for package in "$@"; do
     case "$there" in *" installed:$package "*) ;; *) printf '%s ' "$package" ;; esac
+  done
+}
+
+# docker_packages: which of them root's tests lack. Docker's own packages and Debian's exclude each other.
+docker_packages() {
+  [ "$(id -u)" = 0 ] || return 0
+  for package in $packages_docker; do
+    case "$package" in
+      docker.io) command -v dockerd || docker info ;;
+      docker-compose) command -v docker-compose || docker compose version ;;
+      *) false ;;
+    esac >/dev/null 2>&1 || printf '%s ' "$package"
   done
 }
 
@@ -35,7 +49,7 @@ ensure_packages() {
 
 install_packages() (
   log=$(mktemp)
-  # Debian would start nginx and the like as services of this machine; the lab wants the programs only.
+  # Debian would start nginx and docker as services of this machine; lab and tests want the programs only.
   policy=/usr/sbin/policy-rc.d
   trap 'rm -f "$log" "$log.failed" "${made_policy:-}"' EXIT
   trap 'exit 130' INT TERM HUP
@@ -44,7 +58,10 @@ install_packages() (
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
   fi
-  had_nginx=$(command -v nginx || true)
+  fresh=
+  for service in nginx:nginx.service dockerd:docker.socket dockerd:docker.service containerd:containerd.service; do
+    command -v "${service%%:*}" >/dev/null || fresh="$fresh $service"
+  done
   if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
     apt_get update
   fi
@@ -57,8 +74,10 @@ install_packages() (
       exit 4
     }
   fi
-  if [ -z "$had_nginx" ] && command -v nginx >/dev/null && [ -d /run/systemd/system ]; then
-    systemctl disable --quiet nginx.service || true
+  if [ -d /run/systemd/system ]; then
+    for service in $fresh; do
+      ! command -v "${service%%:*}" >/dev/null || systemctl disable --quiet "${service#*:}" || true
+    done
   fi
 )
 

@@ -27,7 +27,6 @@ BUILD = Path(os.environ.get("DIRECTOR_BUILD", ROOT / "build"))
 SWITCH = "switch"  # the namespace with the bridges every link ends in
 NODE_PATTERN = r"(client|director|router|switch|server\d+)"
 LAB_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-IMAGE = "director"  # docker's
 
 OK, FAILED, USAGE, CONFIGURATION, MACHINE = 0, 1, 2, 3, 4  # exit codes, interface.md section 1
 
@@ -366,9 +365,13 @@ class Lab:
     def container(self) -> str:
         return f"director-lab-{self.name}"
 
+    @property
+    def image(self) -> str:
+        return os.environ.get("DIRECTOR_IMAGE", "director")
+
     def _start_pod(self) -> int:
         netns.run(["docker", "run", "--detach", "--name", f"{self.container}-pod", "--network", "none",
-                   "--entrypoint", "sleep", IMAGE, "infinity"])  # sleep: the container that only waits
+                   "--entrypoint", "sleep", self.image, "infinity"])  # sleep: the container that only waits
         state = netns.run(["docker", "inspect", "--format", "{{.State.Pid}}", f"{self.container}-pod"])
         return int(state.stdout)
 
@@ -378,7 +381,7 @@ class Lab:
         netns.run(["docker", "run", "--detach", "--name", self.container, "--network", f"container:{self.container}-pod",
                    "--cap-drop", "ALL", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW", *tun,
                    "--read-only", "--security-opt", "no-new-privileges",
-                   "--volume", f"{self.folder}:{self.folder}", IMAGE, *command[1:]])
+                   "--volume", f"{self.folder}:{self.folder}", self.image, *command[1:]])
         state = netns.run(["docker", "inspect", "--format", "{{.State.Pid}}", self.container])
         process = Process.of(int(state.stdout))
         self.processes["director"] = process

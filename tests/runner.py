@@ -24,6 +24,7 @@ import private  # noqa: E402  (found only now)
 
 CI = os.environ.get("CI") == "true"
 EXPECTED_SKIPS = TESTS / "expected-skips.txt"
+DOCKER = "test_docker_*.py"  # of tests/e2e, a rung of their own
 JOBS = str(os.cpu_count() or 2)
 
 
@@ -153,13 +154,13 @@ def platform() -> Tally:
 def e2e(*words: str) -> Tally:
     if not build("dev", "build"):
         return Tally(failed=["e2e: build"])
-    return pytest("e2e", "tests/e2e", *words)
+    return pytest("e2e", "tests/e2e", f"--ignore-glob=*/{DOCKER}", *words)
 
 
 def docker() -> Tally:
-    if not any((TESTS / "docker").glob("test_*.py")):
-        return Tally()
-    return pytest("docker", "tests/docker")
+    if not build("dev", "build"):
+        return Tally(failed=["docker: build"])
+    return pytest("docker", *sorted(str(file.relative_to(ROOT)) for file in (TESTS / "e2e").glob(DOCKER)))
 
 
 # --- the whole ---

@@ -50,7 +50,7 @@ def has_tun() -> bool:
 
 def labs(*modes: str, **choices):
     """Parametrises the `lab` fixture: the cross product of modes and what `choices` lists (devices, offloads, ...)."""
-    keys = {"devices": "device", "offloads": "offload", "schedulers": "scheduler"}
+    keys = {"devices": "device", "offloads": "offload", "schedulers": "scheduler", "directors": "director"}
     names = [keys[key] for key in choices]
     cases = []
     for mode in modes:
