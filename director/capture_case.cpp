@@ -10,7 +10,9 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "director/class_text.h"
 #include "director/core/tunables.h"
+#include "director/net/packet.h"
 #include "director/replay.h"
 #include "director/rules.h"
 
@@ -172,20 +174,22 @@ void apply_ip_line(const std::string& line, const std::string& where, Links& lin
   if (verb != "del") links.routes.push_back(route);
 }
 
-/// The kernel's name of a knob, if it means something here.
-bool known_knob(std::string_view name) {
-  return name.starts_with(kIpvsKnobs) && find_tunable(name.substr(kIpvsKnobs.size())) != nullptr;
+/// One knob by the kernel's full name. One that means nothing here is left alone, with a warning.
+std::vector<SetTunable> read_knob(const std::string& name, const Node& value, CaptureCase& into) {
+  const std::string_view knob = std::string_view{name}.substr(std::min(kIpvsKnobs.size(), name.size()));
+  if (!name.starts_with(kIpvsKnobs) || find_tunable(knob) == nullptr) {
+    into.warnings.push_back(fmt::format("{}: {}: no such knob here, left alone", value.where(), name));
+    return {};
+  }
+  auto knobs = read_tunable(knob, value.is_text() ? value.text("") : value.dump());
+  if (!knobs) value.wrong(knobs.error().message);
+  return *knobs;
 }
 
 void read_sysctls(const Node& node, CaptureCase& into) {
   for (const auto& [name, value] :
        node.members("an object of knobs such as {\"net.ipv4.vs.sloppy_tcp\": 1}")) {
-    if (!known_knob(name) || !value.is_integer()) {
-      into.warnings.push_back(fmt::format("{}: {}: no such knob here, left alone", node.where(), name));
-      continue;
-    }
-    into.setup.emplace_back(
-        SetTunable{name.substr(kIpvsKnobs.size()), value.integer(INT64_MIN, INT64_MAX, "a number")});
+    for (SetTunable& knob : read_knob(name, value, into)) into.setup.emplace_back(std::move(knob));
   }
 }
 
@@ -237,9 +241,6 @@ void read_case(const Node& root, CaptureCase& into) {
       if (name == "net.ipv4.ip_forward") forwarding = value.integer(0, 1, "0 or 1") == 1;
   into.setup.emplace_back(SetForwarding{forwarding});
   if (root.has("sysctl")) read_sysctls(root.at("sysctl", ""), into);
-  if (root.has("marks"))
-    into.warnings.push_back(
-        fmt::format("{}marks: classes of packets aren't replayed, frames have no mark", root.where()));
 }
 
 // --- rules ----------------------------------------------------------------------------------------------------------
@@ -250,17 +251,73 @@ void read_rules(const std::string& path, CaptureCase& into) {
   for (Rule& rule : *rules) into.setup.push_back(std::move(rule.change));
 }
 
+// --- marks ----------------------------------------------------------------------------------------------------------
+
+std::vector<Node> one_or_more(const Node& node) {
+  return node.is_text() || node.is_integer() ? std::vector<Node>{node} : node.items("an array");
+}
+
+/// {"family": "ip", "daddr": "10.9.0.100-10.9.0.115", "proto": "tcp", "dport": [80, 443], "mark": 7}: which frames carry a mark when they
+/// arrive. All that match a frame are carried out, as a firewall does: the last one decides.
+ClassRule read_mark(const Node& node) {
+  ClassRule rule;
+  rule.mark = static_cast<std::uint32_t>(node.at("mark", "a number").integer(0, UINT32_MAX, "a 32-bit number"));
+  if (node.has("family")) rule.family = node.at("family", "").text("ip or ip6") == "ip6" ? Family::ipv6 : Family::ipv4;
+  if (node.has("proto")) {
+    const Node name = node.at("proto", "");
+    const std::string protocol = name.text("tcp, udp or sctp");
+    if (protocol == "tcp") rule.protocol = Protocol::tcp;
+    else if (protocol == "udp") rule.protocol = Protocol::udp;
+    else if (protocol == "sctp") rule.protocol = Protocol::sctp;
+    else name.wrong("tcp, udp or sctp");
+  }
+  const auto addresses = [&](std::string_view name, std::vector<AddressRange>& into) {
+    constexpr std::string_view kExpected = "an address, a prefix or a range A-B";
+    if (node.has(name))
+      for (const Node& item : one_or_more(node.at(name, kExpected)))
+        into.push_back(item.parsed(&parse_address_range, kExpected));
+  };
+  addresses("daddr", rule.targets);
+  addresses("saddr", rule.sources);
+  const auto ports = [&](std::string_view name, std::vector<PortRange>& into) {
+    constexpr std::string_view kExpected = "a port, or a range \"A-B\"";
+    if (node.has(name))
+      for (const Node& item : one_or_more(node.at(name, kExpected))) {
+        if (item.is_text()) {
+          into.push_back(item.parsed(&parse_port_range, kExpected));
+        } else {
+          const auto port = static_cast<std::uint16_t>(item.integer(0, 65535, kExpected));
+          into.push_back({port, port});
+        }
+      }
+  };
+  ports("dport", rule.target_ports);
+  ports("sport", rule.source_ports);
+  return rule;
+}
+
+void read_marks(const Node& root, CaptureCase& into) {
+  into.marks.assign(into.frames.size(), 0);
+  if (!root.has("marks")) return;
+  for (const Node& node : root.at("marks", "").items("an array of which frames have which mark")) {
+    const ClassRule rule = read_mark(node);
+    for (std::size_t i = 0; i < into.frames.size(); ++i) {
+      std::vector<std::byte> bytes = into.frames[i].bytes;
+      Frame frame;
+      frame.storage = bytes;
+      frame.resize(bytes.size());
+      const auto view = parse_packet(frame);
+      if (view && view->kind == PacketView::Kind::ip && rule.matches(view->flow)) into.marks[i] = rule.mark;
+    }
+  }
+}
+
 // --- steps ----------------------------------------------------------------------------------------------------------
 
 /// Knobs of a sysctl step: {"name": N, "value": V}, or {"set": {N: V}}.
 void read_sysctl_step(const Node& node, CaptureCase& into) {
   const auto add = [&](const std::string& name, const Node& value) {
-    if (known_knob(name)) {
-      into.steps.emplace_back(SysctlStep{
-          SetTunable{name.substr(kIpvsKnobs.size()), value.integer(INT64_MIN, INT64_MAX, "a number")}});
-    } else {
-      into.warnings.push_back(fmt::format("{}: {}: no such knob here, left alone", node.where(), name));
-    }
+    for (SetTunable& knob : read_knob(name, value, into)) into.steps.emplace_back(SysctlStep{std::move(knob)});
   };
   if (node.has("name")) return add(node.at("name", "").text("a knob's name"), node.at("value", "its value"));
   for (const auto& [name, value] :
@@ -281,12 +338,15 @@ void read_step(const Node& node, CaptureCase& into) {
     into.steps.emplace_back(std::move(step));
   } else if (op == "admin") {
     AdminStep step{node.at("cmd", "a command line").text("a command line")};
-    if (!step.command.starts_with("ipvsadm")) node.at("cmd", "").wrong("an ipvsadm command");
+    if (!Replay::knows(step.command))
+      into.warnings.push_back(
+          fmt::format("{}: {}: neither ipvsadm nor cat /proc/net/ip_vs..., left out", node.where(), step.command));
     into.steps.emplace_back(std::move(step));
   } else if (op == "sysctl") {
     read_sysctl_step(node, into);
   } else if (op == "sleep") {
-    into.steps.emplace_back(SleepStep{node.at("seconds", "a number of seconds").seconds()});
+    into.steps.emplace_back(SleepStep{node.at("seconds", "a number of seconds").seconds(),
+                                        node.has("out") && !node.at("out", "").items("an array of frames").empty()});
   } else if (op == "conns" || op == "list") {
     into.steps.emplace_back(ListStep{op == "conns" ? ListStep::What::connections : ListStep::What::services});
   } else if (op != "late") {  // late: frames the kernel sent after the last step; nothing to do for it
@@ -316,6 +376,7 @@ Result<CaptureCase> load_case(const std::string& folder) {
     auto frames = read_pcap(file("in.pcap"));
     if (!frames) return Failure{frames.error()};
     loaded.frames = std::move(*frames);
+    read_marks(root, loaded);
     if (exists(file("steps.json"))) {
       const Json steps = read_json(file("steps.json"));
       for (const Node& step : Node{steps, file("steps.json") + ": "}.items("an array of steps"))

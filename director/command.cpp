@@ -9,11 +9,12 @@
 #include <charconv>
 
 #include "director/command_line.h"
+#include "director/duration_text.h"
 #include "director/json_listing.h"
 #include "director/listing.h"
 #include "director/plan.h"
+#include "director/preview.h"
 #include "director/rules.h"
-#include "director/unbuilt.h"
 
 namespace director {
 namespace {
@@ -36,17 +37,13 @@ Answer refused(const BadCommand& bad) {
   return refused(bad.exit_code, bad.message);
 }
 
-/// "30", "30s", "5m", "1h", "500ms"
-std::optional<Duration> parse_duration(std::string_view text) {
-  std::int64_t count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error != std::errc{} || count < 0 || count > kMaxTimeoutSeconds) return {};
-  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
-  if (unit.empty() || unit == "s") return std::chrono::seconds{count};
-  if (unit == "ms") return std::chrono::milliseconds{count};
-  if (unit == "m") return std::chrono::minutes{count};
-  if (unit == "h") return std::chrono::hours{count};
-  return {};
+/// A change as a command line, and what it moves.
+std::string described(const Change& change, const Movement& movement) {
+  std::vector<std::string> notes;
+  if (movement.connections != 0)
+    notes.push_back(fmt::format("{} connection{}", movement.connections, movement.connections == 1 ? "" : "s"));
+  if (movement.slots != 0) notes.push_back(fmt::format("{} of {} slots move", movement.slots, movement.of_slots));
+  return command_text(change) + (notes.empty() ? "" : fmt::format("   # {}", fmt::join(notes, ", ")));
 }
 
 class Session {
@@ -68,8 +65,6 @@ class Session {
   Answer perform(const List& list);
   Answer perform(const Save& save);
   Answer perform(const Restore&);
-  Answer perform(const StartDaemon&);
-  Answer perform(const StopDaemon&);
   Answer perform(const Help&) { return {}; }     // the control tool has printed it
   Answer perform(const Version&) { return {}; }  // likewise
   Answer restore_line_by_line(std::string_view text);
@@ -89,7 +84,6 @@ class Session {
 
   Answer reload(std::string_view text, std::string_view file, bool dry_run, bool quiet);
   Answer apply(std::span<const Change> changes);
-  [[nodiscard]] std::string described(const Change& change) const;
 
   const Request& request_;
   Balancer& balancer_;
@@ -124,8 +118,6 @@ Answer Session::perform(const Command& command) {
 // --- changes ---------------------------------------------------------------------------------------------------------------
 
 Answer Session::perform(const Change& change) {
-  if (!as_kernel())
-    if (const auto sentence = unbuilt(change)) return refused(kRefused, *sentence);
   if (asking()) return {};
   if (const auto done = balancer_.apply(change, now_); !done) return refused(kRefused, text_of(done.error()));
   return {};
@@ -170,7 +162,8 @@ Answer Session::restore_line_by_line(std::string_view text) {
 /// All lines or none: they are tried on paper, everything that is wrong is told, and only if nothing is they are made true.
 Answer Session::restore_at_once(std::string_view text) {
   Table paper = table_of(balancer_);
-  std::vector<Change> others;  // that are not about the table
+  std::vector<Change> others;   // that are not about the table
+  std::vector<Change> daemons;  // which may be refused still
   Answer answer;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end = text.find('\n');
@@ -189,18 +182,22 @@ Answer Session::restore_at_once(std::string_view text) {
     const Change* const change = std::get_if<Change>(&*command);
     if (change == nullptr) {
       tell(kRefusedByGrammar, fmt::format("{} changes nothing that could be restored", line.words[0]));
-    } else if (const auto sentence = unbuilt(*change)) {
-      tell(kRefused, *sentence);
     } else if (const auto done = director::apply(paper, *change); !done) {
       tell(kRefused, text_of(done.error()));
     } else if (std::holds_alternative<ZeroCounters>(*change)) {
       others.push_back(*change);
+    } else if (std::holds_alternative<StartDaemon>(*change) || std::holds_alternative<StopDaemon>(*change)) {
+      daemons.push_back(*change);
     }
   }
   if (answer.exit_code != 0) {
     answer.err += "nothing was changed\n";
     return answer;
   }
+  if (asking()) return {};
+  for (const Change& daemon : daemons)  // first: nothing else has changed if one is refused
+    if (const auto done = balancer_.apply(daemon, now_); !done)
+      return refused(kRefused, fmt::format("{}: {}\nnothing else was changed", command_text(daemon), text_of(done.error())));
   std::vector<Change> changes = difference(table_of(balancer_), paper);
   changes.insert(changes.end(), others.begin(), others.end());
   return apply(changes);
@@ -236,29 +233,16 @@ Answer Session::reload(std::string_view text, std::string_view file, bool dry_ru
   const auto rules = parse_rules(text, lookups_);
   if (asking()) return {};
   if (!rules) return refused(kRefusedByGrammar, rules.error().in(file));
-  const auto changes = plan_reload(balancer_, *rules);
+  // ipvsadm-restore brings services back; what it calls marks was never its business.
+  const auto changes = plan_reload(balancer_, *rules, quiet ? Classes::kept_unless_said : Classes::as_said);
   if (!changes) return refused(kRefused, changes.error().in(file));
   Answer answer;
+  Preview preview{balancer_};
   if (!quiet)
-    for (const Change& change : *changes) answer.out += described(change) + "\n";
+    for (const Change& change : *changes) answer.out += described(change, preview.apply(change)) + "\n";
   if (dry_run) return answer;
   const Answer applied = apply(*changes);
   return applied.exit_code == 0 ? answer : applied;
-}
-
-/// A change as a command line, and what lives on it.
-std::string Session::described(const Change& change) const {
-  std::uint64_t connections = 0;
-  if (const auto* gone = std::get_if<DeleteService>(&change)) {
-    if (const Service* service = balancer_.find_service(gone->key))
-      for (const RealServer* server : service->servers) connections += server->connections();
-  } else if (const auto* left = std::get_if<DeleteServer>(&change)) {
-    if (const Service* service = balancer_.find_service(left->service))
-      if (const RealServer* server = service->find(left->endpoint)) connections = server->connections();
-  }
-  if (connections == 0) return command_text(change);
-  return fmt::format("{}   # {} connection{}", command_text(change), connections,
-                     connections == 1 ? "" : "s");
 }
 
 // --- listings --------------------------------------------------------------------------------------------------------------
@@ -270,8 +254,10 @@ Answer Session::perform(const List& list) {
       return printed(json_connections(balancer_, now_));
     case List::Table::timeouts:
       return printed(json_timeouts(balancer_.timeouts()));
+    case List::Table::classes:
+      return printed(json_classes(balancer_.classes()));
     case List::Table::daemons:
-      return printed("{\"daemons\": []}\n");
+      return printed(json_daemons(balancer_));
     case List::Table::services:
       break;
   }
@@ -290,8 +276,10 @@ Answer Session::list_tables(const List& list) {
       return printed(list_connections(balancer_, now_, list.style, lookups_));
     case List::Table::timeouts:
       return printed(list_timeouts(balancer_.timeouts()));
+    case List::Table::classes:
+      return printed(list_classes(balancer_.classes()));
     case List::Table::daemons:
-      return {};  // none runs
+      return printed(list_daemons(balancer_));
     case List::Table::services:
       break;
   }
@@ -302,8 +290,10 @@ Answer Session::list_tables(const List& list) {
   return printed(list_service(*one, list.style, lookups_));
 }
 
-Answer Session::perform(const Save& save) {
-  return printed(save_rules(balancer_.services(), balancer_.timeouts(), save, lookups_));
+Answer Session::perform(const Save& wanted) {
+  Save save = wanted;
+  if (as_kernel() && save.extras == Extras::restorable) save.extras = Extras::left_out;
+  return printed(save_rules(balancer_.services(), balancer_.classes(), balancer_.timeouts(), save, lookups_));
 }
 
 Answer Session::run_save_script(WordList words) {
@@ -319,16 +309,6 @@ Answer Session::run_save_script(WordList words) {
           "ipvsadm-save: prints the table as rules on standard output; -n: numbers instead of names");
   }
   return perform(save);
-}
-
-// --- the sync daemon, which there isn't -------------------------------------------------------------------------------------
-
-Answer Session::perform(const StartDaemon&) {
-  return refused(kRefused, "--start-daemon: connections are not synchronised between directors yet");
-}
-
-Answer Session::perform(const StopDaemon&) {
-  return refused(kRefused, "No daemon is running");
 }
 
 // --- beyond ipvsadm ----------------------------------------------------------------------------------------------------------
@@ -347,20 +327,16 @@ Answer Session::tune(WordList words) {
   for (const std::string& word : words) {
     const std::size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
-    const TunableInfo* const knob = find_tunable(name);
-    if (knob == nullptr)
-      return refused(kRefusedByGrammar, fmt::format("{}: no such knob; vsadm tune lists them", name));
     if (equals == std::string::npos) {
+      const TunableInfo* const knob = find_tunable(name);
+      if (knob == nullptr)
+        return refused(kRefusedByGrammar, fmt::format("{}: no such knob; vsadm tune lists them", name));
       text += fmt::format("{} = {}\n", name, balancer_.tunables().*(knob->value));
       continue;
     }
-    std::int64_t value = 0;
-    const char* const end = word.data() + word.size();
-    const auto [stop, error] = std::from_chars(word.data() + equals + 1, end, value);
-    if (error != std::errc{} || stop != end || value < knob->least || value > knob->most)
-      return refused(kRefusedByGrammar,
-                     fmt::format("{}: expected a number from {} to {}", name, knob->least, knob->most));
-    changes.emplace_back(SetTunable{name, value});
+    const auto knobs = read_tunable(name, std::string_view{word}.substr(equals + 1));
+    if (!knobs) return refused(kRefusedByGrammar, knobs.error().message);
+    changes.insert(changes.end(), knobs->begin(), knobs->end());
   }
   Answer answer = apply(changes);
   if (answer.exit_code == 0) answer.out = text;

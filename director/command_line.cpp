@@ -9,6 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "director/class_text.h"
+#include "director/duration_text.h"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -58,7 +61,12 @@ enum class Tag : std::uint8_t {
   tun_csum,
   tun_remcsum,
   json,
-  extended,  // ours
+  extended,  // ours, like the next
+  classes,
+  no_server,
+  server_gone,
+  server_quiesced,
+  state_timeout,
   kNamed,    // behind here: not counted as options, or commands
   sort,
   ipv6,
@@ -77,6 +85,8 @@ enum class Tag : std::uint8_t {
   restore,
   save,
   zero,
+  add_class,
+  delete_class,
   help,
   version,
 };
@@ -116,8 +126,13 @@ constexpr std::array<std::string_view, kNamed> kOptionNames{"numeric",
                                                             "tun-csum",
                                                             "tun-remcsum",
                                                             "json",
-                                                            "extended"};
-static_assert(kOptionNames.back() == "extended");
+                                                            "extended",
+                                                            "classes",
+                                                            "no-server",
+                                                            "server-gone",
+                                                            "server-quiesced",
+                                                            "timeout-STATE"};
+static_assert(kOptionNames.back() == "timeout-STATE");
 
 constexpr std::uint64_t bit(Tag t) {
   return std::uint64_t{1} << static_cast<unsigned>(t);
@@ -197,11 +212,32 @@ constexpr OptionSpec kOptions[] = {
     // beyond ipvsadm
     {0, "json", Argument::none, Tag::json},
     {0, "extended", Argument::none, Tag::extended},
+    {0, "class", Argument::required, Tag::add_class},
+    {0, "delete-class", Argument::required, Tag::delete_class},
+    {0, "classes", Argument::none, Tag::classes},
+    {0, "no-server", Argument::required, Tag::no_server},
+    {0, "server-gone", Argument::required, Tag::server_gone},
+    {0, "server-quiesced", Argument::required, Tag::server_quiesced},
     {0, "check", Argument::required, Tag::health_check},
     {0, "inter", Argument::required, Tag::health_check},
     {0, "fall", Argument::required, Tag::health_check},
     {0, "rise", Argument::required, Tag::health_check},
 };
+
+/// --timeout-STATE, in the order of the states.
+constexpr std::string_view kTimeoutOptions[] = {
+    "timeout-none",       "timeout-established", "timeout-syn-sent",   "timeout-syn-recv", "timeout-fin-wait",
+    "timeout-time-wait",  "timeout-close",       "timeout-close-wait", "timeout-last-ack", "timeout-listen",
+    "timeout-synack",     "timeout-udp",         "timeout-sctp-init1", "timeout-sctp-init",
+    "timeout-sctp-cookie-sent", "timeout-sctp-cookie-replied", "timeout-sctp-cookie-wait", "timeout-sctp-cookie",
+    "timeout-sctp-cookie-echoed", "timeout-sctp-established", "timeout-sctp-shutdown-sent",
+    "timeout-sctp-shutdown-received", "timeout-sctp-shutdown-ack-sent", "timeout-sctp-rejected", "timeout-sctp-closed"};
+static_assert(std::size(kTimeoutOptions) == kStateCount);
+constexpr auto kTimeoutSpecs = [] {
+  std::array<OptionSpec, kStateCount> specs{};
+  for (std::size_t i = 0; i < kStateCount; ++i) specs[i] = {0, kTimeoutOptions[i], Argument::required, Tag::state_timeout};
+  return specs;
+}();
 
 /// An option as it was met.
 struct Option {
@@ -250,11 +286,12 @@ OptionReader::Step OptionReader::next(Option& option) {
       const std::size_t equals = word.find('=');
       const std::string_view name = word.substr(2, equals == word.npos ? word.npos : equals - 2);
       if (equals != word.npos) glued = word.substr(equals + 1);
-      for (const OptionSpec& spec : kOptions)
-        if (spec.name == name) {
-          option.spec = &spec;
-          break;
-        }
+      const auto look_in = [&](std::span<const OptionSpec> specs) {
+        for (const OptionSpec& spec : specs)
+          if (option.spec == nullptr && spec.name == name) option.spec = &spec;
+      };
+      look_in(kOptions);
+      look_in(kTimeoutSpecs);
       if (option.spec == nullptr) return Step::unknown;
     } else {
       cluster_ = word.substr(1);
@@ -500,12 +537,39 @@ Outcome set_seconds(Duration& field, const std::string& value, std::int64_t leas
   return {};
 }
 
+/// One word of several.
+template <typename Choice>
+Outcome set_choice(Choice& field, std::string_view value, std::string_view name,
+                   std::initializer_list<std::pair<std::string_view, Choice>> choices) {
+  std::string expected = "expected ";
+  for (const auto& [word, choice] : choices) {
+    if (word == value) {
+      field = choice;
+      return {};
+    }
+    if (!expected.ends_with(' ')) expected += " or ";
+    expected += word;
+  }
+  return refuse(fmt::format("illegal {} specified", name), expected);
+}
+
+Outcome set_state_timeout(std::vector<StateTimeout>& timeouts, State state, std::string_view value) {
+  const auto after = parse_duration(value);
+  if (!after || *after < Duration{1s})
+    return refuse(fmt::format("invalid timeout value `{}' specified", value), "expected 1s to 31 days, like 90s, 15m or 2h");
+  const auto place = std::ranges::lower_bound(timeouts, state, {}, &StateTimeout::state);
+  if (place != timeouts.end() && place->state == state)
+    return refuse(fmt::format("multiple '{}' options specified", timeout_option(state)));
+  timeouts.insert(place, {state, *after});
+  return {};
+}
+
 /// Takes one option's value into the draft.
 Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
   const OptionSpec& spec = *option.spec;
   const std::string value = option.value.value_or("");
   if (spec.tag < Tag::kNamed) {
-    if ((draft.given & bit(spec.tag)) != 0)
+    if ((draft.given & bit(spec.tag)) != 0 && spec.tag != Tag::state_timeout)
       return refuse(
           fmt::format("multiple '{}' options specified", kOptionNames[static_cast<std::size_t>(spec.tag)]));
     draft.given |= bit(spec.tag);
@@ -627,12 +691,27 @@ Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
       draft.style.view = std::min(draft.style.view, View::tunnels);
       return {};
 
+    case Tag::no_server:
+      return set_choice(service.policy.no_server, value, spec.name,
+                        {{"rst", NoServer::reset}, {"icmp", NoServer::icmp}, {"drop", NoServer::drop}});
+    case Tag::server_gone:
+      return set_choice(service.policy.server_gone, value, spec.name,
+                        {{"reset", ServerGone::reset}, {"drop", ServerGone::drop}, {"reschedule", ServerGone::reschedule}});
+    case Tag::server_quiesced:
+      return set_choice(service.policy.server_quiesced, value, spec.name,
+                        {{"keep", ServerQuiesced::keep},
+                         {"reset", ServerQuiesced::reset},
+                         {"reschedule", ServerQuiesced::reschedule}});
+    case Tag::state_timeout:
+      return set_state_timeout(service.policy.timeouts, static_cast<State>(&spec - kTimeoutSpecs.data()), value);
+
     case Tag::connection:
     case Tag::timeout:
     case Tag::daemon:
     case Tag::sort:  // the default; ipvsadm keeps it for old scripts
     case Tag::json:
     case Tag::extended:
+    case Tag::classes:
     case Tag::kNamed:
       return {};
     case Tag::health_check:
@@ -652,6 +731,8 @@ Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
     case Tag::restore:
     case Tag::save:
     case Tag::zero:
+    case Tag::add_class:
+    case Tag::delete_class:
     case Tag::help:
     case Tag::version:
       break;  // commands: the caller has refused them
@@ -669,7 +750,8 @@ struct Legal {
   std::uint64_t required = 0, allowed = 0, exclusive = 0;
 };
 constexpr std::uint64_t kServiceOptions =
-    bits(Tag::scheduler, Tag::persistent, Tag::netmask, Tag::one_packet, Tag::engine, Tag::flags);
+    bits(Tag::scheduler, Tag::persistent, Tag::netmask, Tag::one_packet, Tag::engine, Tag::flags, Tag::no_server,
+         Tag::server_gone, Tag::server_quiesced, Tag::state_timeout);
 constexpr std::uint64_t kTunnelOptions =
     bits(Tag::tun_type, Tag::tun_port, Tag::tun_nocsum, Tag::tun_csum, Tag::tun_remcsum);
 constexpr std::uint64_t kServerOptions =
@@ -682,7 +764,7 @@ constexpr Legal kLegal[] = {
     {Tag::list, "list", 0,
      bits(Tag::numeric, Tag::stats, Tag::rate, Tag::thresholds, Tag::persistent_conn, Tag::nosort,
           Tag::sync_id, Tag::exact, Tag::tun_info, Tag::json),
-     bits(Tag::connection, Tag::service, Tag::timeout, Tag::daemon)},
+     bits(Tag::connection, Tag::service, Tag::timeout, Tag::daemon, Tag::classes)},
     {Tag::add_server, "add-server", bits(Tag::service, Tag::real_server), kServerOptions, 0},
     {Tag::edit_server, "edit-server", bits(Tag::service, Tag::real_server), kServerOptions, 0},
     {Tag::delete_server, "delete-server", bits(Tag::service, Tag::real_server), 0, 0},
@@ -814,23 +896,26 @@ Result<Command, BadCommand> finish(Tag command, Draft& draft) {
       if ((draft.given & bit(Tag::connection)) != 0) list.table = List::Table::connections;
       if ((draft.given & bit(Tag::timeout)) != 0) list.table = List::Table::timeouts;
       if ((draft.given & bit(Tag::daemon)) != 0) list.table = List::Table::daemons;
+      if ((draft.given & bit(Tag::classes)) != 0) list.table = List::Table::classes;
       return Command{list};
     }
     case Tag::save:
       return Command{Save{draft.style.addresses,
-                          (draft.given & bit(Tag::extended)) != 0 ? Extras::included : Extras::left_out}};
+                          (draft.given & bit(Tag::extended)) != 0 ? Extras::included : Extras::restorable}};
     case Tag::restore:
       return Command{Restore{}};
     case Tag::start_daemon:
-      return Command{draft.daemon};
+      return Command{Change{draft.daemon}};
     case Tag::stop_daemon:
-      return Command{StopDaemon{draft.daemon.role}};
+      return Command{Change{StopDaemon{draft.daemon.role}}};
     default:
       return refuse("not a command");  // parse_command() has let commands through only
   }
 }
 
 }  // namespace
+
+std::string_view timeout_option(State state) { return kTimeoutOptions[static_cast<std::size_t>(state)]; }
 
 BadCommand try_help(std::string_view program) {
   return {fmt::format("Try `{0} -h' or '{0} --help' for more information.", program), 255, 0,
@@ -852,6 +937,21 @@ Result<Command, BadCommand> parse_command(std::string_view program, std::span<co
     bad.word = reader.index();
     return Failure{std::move(bad)};
   };
+
+  if (command == Tag::add_class || command == Tag::delete_class) {
+    const auto mark = parse_number(*option.value, 1, UINT32_MAX);
+    if (!mark)
+      return blame({fmt::format("invalid class `{}' specified", *option.value), 2, 0, "expected 1 to 4294967295"});
+    const std::size_t first = reader.index() + 1;
+    const auto rest = words.subspan(first);
+    if (command == Tag::add_class) {
+      auto rule = parse_class(static_cast<std::uint32_t>(*mark), rest);
+      if (!rule) return Failure{BadCommand{rule.error().message, 2, first + rule.error().word, {}}};
+      return Command{Change{AddClassRule{std::move(*rule)}}};
+    }
+    if (!rest.empty()) return Failure{BadCommand{fmt::format("unexpected argument {}", rest[0]), 2, first, {}}};
+    return Command{Change{DeleteClass{static_cast<std::uint32_t>(*mark)}}};
+  }
 
   Draft draft;
   if (command == Tag::start_daemon || command == Tag::stop_daemon) {

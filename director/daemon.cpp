@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "director/base/startup_error.h"
@@ -33,19 +34,25 @@ Daemon::Daemon(const Config& config)
     : config_(config),
       balancer_(core_options(config)),
       control_(config.control, [this](std::string_view request, Instant now) {
+        collect_carried(now);  // counters are asked for
         return serve_command(request, balancer_, now);
       }) {
   open_devices();
   loop_.emplace(balancer_, devices_, recorder_ ? &*recorder_ : nullptr);
   for (const SetTunable& knob : config_.tunables) tell(knob, clock::now());
+  open_kernel_path();
   follow_network();
   // All of the rules or none of them, and the guard is up before the first announcement leaves.
   const auto rules = plan_first_rules(balancer_, config_.rules);
   if (const auto done = apply_all(balancer_, rules, clock::now()); !done)
     throw StartupError(ExitCode::configuration, done.error().message);
   guard_host();
+  listen_to_neighbours();
   listen_to_vsadm();
+  mirror_proc();
+  loop_->on_settled([this](Instant) { join_sync_group(); });
   loop_->on_settled([this](Instant) { guard_host(); });
+  loop_->on_settled([this](Instant) { listen_to_neighbours(); });
   if (recorder_) loop_->on_settled([this](Instant) { recorder_->flush(); });
   catch_signals();
   drop_privileges();
@@ -90,6 +97,7 @@ void Daemon::follow_network() {
       watched_, routes_, [this](const Change& fact, Instant now) { tell(fact, now); },
       [this](DeviceId id, unsigned index, bool up) {
         devices_[id.index]->link_changed(index, up);
+        if (kernel_path_) kernel_path_->link_changed(id, up ? index : 0, KernelPath::Entry::interface);
         if (guard_) guard_->link_changed(config_.devices[id.index].interface, index);
       });
   netlink_->start(clock::now());
@@ -98,20 +106,85 @@ void Daemon::follow_network() {
   loop_->on_settled([this](Instant now) { netlink_->due(now); });
 }
 
+/// A recording wants every frame, so it and shortcuts exclude each other.
+void Daemon::open_kernel_path() {
+  if (config_.accelerate == Accelerate::off || recorder_) return;
+  auto opened = KernelPath::open();
+  if (!opened) {
+    log::info("big flows walk through the director", {{"reason", opened.error().message}});
+    return;
+  }
+  kernel_path_ = std::move(*opened);
+  for (const Netlink::Watched& w : watched_)
+    if (!devices_[w.device.index]->filter(kernel_path_->socket_filter())) {
+      kernel_path_.reset();  // it would forward everything twice
+      return;
+    }
+  balancer_.offer_shortcuts();
+  loop_->on_settled([this](Instant now) {
+    for (std::uint32_t i = 0; i < devices_.size(); ++i)
+      if (const unsigned index = devices_[i]->own_interface(); index != 0)
+        kernel_path_->link_changed(DeviceId{i}, index, KernelPath::Entry::tap);
+    if (!balancer_.shortcut_news().empty())  // taken out first: what is told may be news again
+      kernel_path_->follow(std::exchange(balancer_.shortcut_news(), {}), [this, now](const Carried& c) { tell(c, now); });
+    if (kernel_path_->next_deadline() <= now) collect_carried(now);
+  });
+  loop_->wake_at([this] { return kernel_path_->next_deadline(); });
+}
+
+void Daemon::collect_carried(Instant now) {
+  if (kernel_path_) kernel_path_->collect(now, [this, now](const Carried& c) { tell(c, now); });
+}
+
 /// Follows the services and the host's addresses.
 void Daemon::guard_host() {
   if (!guard_) return;
   const std::pair seen{balancer_.generation(), netlink_->generation()};
   if (guarded_ == seen) return;
   guarded_ = seen;
-  if (const auto done = guard_->apply(plan_guard(balancer_.services(), netlink_->host_addresses())); !done)
+  if (const auto done = guard_->apply(plan_guard(balancer_.services(), balancer_.classes(), netlink_->host_addresses())); !done)
     log::error("the host's own stack may interfere", {{"reason", done.error().message}});
+}
+
+/// Follows the services: solicitations for IPv6 virtual addresses shall get through the network cards.
+void Daemon::listen_to_neighbours() {
+  if (listening_ == balancer_.generation()) return;
+  listening_ = balancer_.generation();
+  std::vector<MacAddress> groups;
+  for (const IpAddress& vip : balancer_.virtual_addresses())
+    if (!vip.is_v4()) groups.push_back(group_mac(solicited_node(vip)));
+  if (!groups.empty()) groups.push_back(group_mac(kAllNodes));  // news of neighbours, queries for listeners
+  std::ranges::sort(groups);
+  groups.erase(std::ranges::unique(groups).begin(), groups.end());
+  for (const auto& device : devices_) device->listen_to(groups);
 }
 
 void Daemon::listen_to_vsadm() {
   loop_->watch(control_.descriptor(), [this](Instant now) { control_.ready(now); });
   loop_->wake_at([this] { return control_.next_deadline(); });
   loop_->on_settled([this](Instant now) { control_.due(now); });
+}
+
+void Daemon::mirror_proc() {
+  if (config_.proc_dir.empty()) return;
+  mirror_.emplace(config_.proc_dir, balancer_, clock::now());
+  loop_->wake_at([this] { return mirror_->next_deadline(); });
+  loop_->on_settled([this](Instant now) { mirror_->due(now); });
+}
+
+/// A backup's group on a host's interface: the host joins it, so that the frames come at all. A tap has no filter to be opened.
+void Daemon::join_sync_group() {
+  if (joined_ == balancer_.generation()) return;
+  joined_ = balancer_.generation();
+  const auto& backup = balancer_.sync_daemon(SyncRole::backup);
+  const bool filtered = backup && std::ranges::any_of(watched_, [&](const Netlink::Watched& w) { return w.device == backup->device; });
+  if (!filtered) return sync_group_.reset();
+  if (sync_group_) return;
+  auto joined = MulticastMembership::join(backup->settings.interface, *backup->settings.group);
+  if (joined)
+    sync_group_ = std::move(*joined);
+  else
+    log::error("messages of other directors may not arrive", {{"reason", joined.error().message}});
 }
 
 void Daemon::catch_signals() {

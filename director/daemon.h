@@ -9,12 +9,15 @@
 
 #include "director/control/command_socket.h"
 #include "director/control/kernel_guard.h"
+#include "director/control/kernel_path.h"
 #include "director/control/netlink.h"
 #include "director/core/balancer.h"
 #include "director/io/device.h"
 #include "director/io/event_loop.h"
+#include "director/io/multicast.h"
 #include "director/io/recorder.h"
 #include "director/options.h"
+#include "director/proc_mirror.h"
 
 namespace director {
 
@@ -31,7 +34,12 @@ class Daemon {
   void open_devices();
   void follow_network();
   void guard_host();
+  void listen_to_neighbours();
+  void open_kernel_path();
+  void collect_carried(Instant now);
   void listen_to_vsadm();
+  void mirror_proc();
+  void join_sync_group();
   void catch_signals();
 
   const Config& config_;
@@ -44,7 +52,12 @@ class Daemon {
   std::optional<EventLoop> loop_;
   std::optional<KernelGuard> guard_;
   std::optional<Netlink> netlink_;
+  std::optional<ProcMirror> mirror_;
+  std::optional<MulticastMembership> sync_group_;  // while the backup sync daemon runs
+  std::optional<std::uint64_t> joined_;             // the balancer's generation then
+  std::unique_ptr<KernelPath> kernel_path_;
   std::optional<std::pair<std::uint64_t, std::uint64_t>> guarded_;  // generations the guard knows
+  std::optional<std::uint64_t> listening_;          // the generation whose groups the devices listen to
 };
 
 }  // namespace director

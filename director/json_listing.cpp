@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "director/class_text.h"
 #include "director/rules.h"
 
 namespace director {
@@ -111,11 +112,36 @@ std::string json_connections(const Balancer& balancer, Instant now) {
         {"virtual", json_of(row.virtual_)},
         {"real", json_of(row.real)}};
     if (row.is_template) json["template"] = true;
+    if (!row.engine.empty()) json["call_id"] = row.engine_data;
     text += separator;
     text += json.dump();
     separator = ",\n  ";
   });
   return text + "\n]}\n";
+}
+
+std::string json_classes(const Classifier& classes) {
+  Json list = Json::array();
+  for (const ClassRule& rule : classes.rules())
+    list.push_back({{"class", rule.mark}, {"family", rule.family == Family::ipv4 ? 4 : 6}, {"rule", format_as(rule)}});
+  return printed({{"classes", list}});
+}
+
+std::string json_daemons(const Balancer& balancer) {
+  Json list = Json::array();
+  for (const auto& [role, name] : {std::pair{SyncRole::master, "master"}, {SyncRole::backup, "backup"}}) {
+    const auto& daemon = balancer.sync_daemon(role);
+    if (!daemon) continue;
+    const StartDaemon& s = daemon->settings;
+    list.push_back({{"role", name},
+                    {"interface", s.interface},
+                    {"syncid", s.sync_id},
+                    {"maxlen", s.maximum_length},
+                    {"group", format_as(*s.group)},
+                    {"port", s.port.host()},
+                    {"ttl", s.ttl}});
+  }
+  return printed({{"daemons", list}});
 }
 
 std::string json_timeouts(const Timeouts& timeouts) {
@@ -142,7 +168,7 @@ std::string json_tunables(const Tunables& tunables) {
                     {"default", knob.initial},
                     {"least", knob.least},
                     {"most", knob.most},
-                    {"effect", knob.effect}});
+                    {knob.has_effect ? "effect" : "without_effect", knob.effect}});
   return printed({{"tunables", list}});
 }
 

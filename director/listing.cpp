@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "director/class_text.h"
+
 #include <array>
 
 #include "director/rules.h"
@@ -281,9 +283,12 @@ std::string list_connections(const Balancer& balancer, Instant now, const ListSt
     };
     const std::string_view state = !row.is_template ? name_of(row.state) : row.assured ? "ASSURED" : "NONE";
     const std::int64_t left = seconds(row.remaining);
-    fmt::format_to(out, "{:<3} {:<6} {:<11} {:<18} {:<18} {}\n", format_as(row.protocol),
+    fmt::format_to(out, "{:<3} {:<6} {:<11} {:<18} {:<18} {}", format_as(row.protocol),
                    fmt::format("{:02}:{:02}", left / 60, left % 60), state, name(row.client),
                    name(row.virtual_), name(row.real));
+    if (style.view == View::persistent_connections && !row.engine.empty())
+      fmt::format_to(out, "        {:<16} {}", row.engine, row.engine_data);
+    text += '\n';
   });
   return text;
 }
@@ -293,16 +298,44 @@ std::string list_timeouts(const Timeouts& timeouts) {
                      seconds(timeouts[State::fin_wait]), seconds(timeouts[State::udp]));
 }
 
-std::string save_rules(ServiceList services, const Timeouts& timeouts, const Save& save, Lookups& lookups) {
+std::string list_classes(const Classifier& classes) {
+  std::string text = "Class Rule\n";
+  for (const ClassRule& rule : classes.rules()) {
+    const std::string words = format_as(rule);  // the number comes first
+    const std::size_t blank = words.find(' ');
+    fmt::format_to(std::back_inserter(text), "{:<5} {}\n", words.substr(0, blank), words.substr(blank + 1));
+  }
+  return text;
+}
+
+std::string list_daemons(const Balancer& balancer) {
+  std::string text;
+  for (const auto& [role, name] : {std::pair{SyncRole::master, "master"}, {SyncRole::backup, "backup"}}) {
+    const auto& daemon = balancer.sync_daemon(role);
+    if (!daemon) continue;
+    const StartDaemon& s = daemon->settings;
+    fmt::format_to(std::back_inserter(text),
+                   "{} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})\n", name, s.interface,
+                   s.sync_id, s.maximum_length, format_as(*s.group), s.port.host(), s.ttl);
+  }
+  return text;
+}
+
+std::string save_rules(ServiceList services, const Classifier& classes, const Timeouts& timeouts, const Save& save,
+                       Lookups& lookups) {
   std::string text;
   const auto out = std::back_inserter(text);
-  if (save.extras == Extras::included)
+  const auto changed = [&](State s) { return timeouts[s] != Timeouts{}[s]; };
+  const bool any_changed = changed(State::established) || changed(State::fin_wait) || changed(State::udp);
+  if (save.extras == Extras::included || (save.extras == Extras::restorable && any_changed))
     fmt::format_to(out, "--set {} {} {}\n", seconds(timeouts[State::established]),
                    seconds(timeouts[State::fin_wait]), seconds(timeouts[State::udp]));
+  if (save.extras == Extras::included)
+    for (const ClassRule& rule : classes.rules()) fmt::format_to(out, "--class {}\n", format_as(rule));
   for (const Service* service : in_order(services, Order::sorted)) {
     const ServiceKey& key = service->key();
     const std::string option = service_option(key, save.addresses, lookups);
-    fmt::format_to(out, "{}\n", rule_text(service->config, option));
+    fmt::format_to(out, "{}\n", rule_text(service->config, option, save.extras));
     for (const RealServer* server : in_order(*service, Order::sorted))
       fmt::format_to(
           out, "{}\n",
@@ -327,7 +360,8 @@ std::string list_reasons(const Counters& counters) {
 std::string list_tunables(const Tunables& tunables) {
   std::string text;
   for (const TunableInfo& knob : kTunables)
-    fmt::format_to(std::back_inserter(text), "{} = {}\n", knob.name, tunables.*(knob.value));
+    fmt::format_to(std::back_inserter(text), "{} = {}{}{}\n", knob.name, tunables.*(knob.value),
+                   knob.has_effect ? "" : "   # no effect: ", knob.has_effect ? "" : knob.effect);
   return text;
 }
 

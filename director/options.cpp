@@ -11,6 +11,8 @@
 #include <sstream>
 
 #include "director/base/startup_error.h"
+#include "director/core/tunables.h"
+#include "director/rules.h"
 
 namespace director {
 namespace {
@@ -39,6 +41,9 @@ po::options_description settings() {
       "keep the host's own stack out of what the director forwards, by an nftables table that ends with the "
       "process; "
       "default on");
+  add("accelerate", po::value<std::string>()->value_name("tc|off"),
+      "let the kernel repeat, at the interface, what the director decided for a big established flow (NAT, "
+      "direct routing; packet devices, Linux 6.6); default tc, without effect where the kernel can't");
   add("policy", po::value<std::string>()->value_name("improved|kernel"),
       "where the director departs from the kernel's IPVS on purpose: its own way (default) or exactly the "
       "kernel's");
@@ -46,6 +51,9 @@ po::options_description settings() {
       "one of the kernel's net.ipv4.vs.* knobs, repeatable");
   add("pcap", po::value<std::string>()->value_name("FILE"),
       "record all frames as pcapng, each with its fate as a comment");
+  add("proc-dir", po::value<std::string>()->value_name("DIR"),
+      "keep DIR/net/ip_vs, ip_vs_conn, ip_vs_stats, ... as the kernel has them below /proc/net, for exporters that "
+      "read those: prometheus-node-exporter --path.procfs=DIR");
   add("log-level", po::value<std::string>()->value_name("LEVEL"), "error, warning, info (default) or debug");
   add("log-format", po::value<std::string>()->value_name("logfmt|json"), "of the lines on standard error");
   return all;
@@ -80,31 +88,18 @@ E one_of(const po::variables_map& given, const char* option,
   refuse(fmt::format("--{} is one of {}, not \"{}\"", option, known, text));
 }
 
-SetTunable parse_tunable(const std::string& text) {
-  struct Row {
-    std::string_view name;
-    std::int64_t least, most;
-  };
-  static constexpr Row kRows[] = {
-#define TUNABLE(name, standard, least, most, effect) {#name, least, most},
-#include "director/core/tunables.def"
-#undef TUNABLE
-  };
+std::vector<SetTunable> parse_tunable(const std::string& text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos) refuse(fmt::format("--tune takes NAME=VALUE, not \"{}\"", text));
   const std::string name = text.substr(0, equals);
-  std::string known;
-  for (const Row& row : kRows) {
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
-    if (row.name != name) continue;
-    std::int64_t value = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data() + equals + 1, end, value);
-    if (error != std::errc{} || stop != end || value < row.least || value > row.most)
-      refuse(fmt::format("--tune {}: a number from {} to {} is expected", text, row.least, row.most));
-    return {name, value};
+  if (find_tunable(name) == nullptr) {
+    std::string known;
+    for (const TunableInfo& knob : kTunables) known += fmt::format("{}{}", known.empty() ? "" : ", ", knob.name);
+    refuse(fmt::format("--tune {}: there is no knob \"{}\", only {}", text, name, known));
   }
-  refuse(fmt::format("--tune {}: there is no knob \"{}\", only {}", text, name, known));
+  auto knobs = read_tunable(name, std::string_view{text}.substr(equals + 1));
+  if (!knobs) refuse(fmt::format("--tune {}", knobs.error().message));
+  return *knobs;
 }
 
 DeviceSpec parse_device(const std::string& text) {
@@ -138,11 +133,15 @@ Config to_config(const po::variables_map& given) {
     config.control = environment != nullptr && *environment != '\0' ? environment : kDefaultControl;
   }
   config.guard = one_of(given, "guard", {{"on", Guard::on}, {"off", Guard::off}}, Guard::on);
+  config.accelerate =
+      one_of(given, "accelerate", {{"tc", Accelerate::tc}, {"off", Accelerate::off}}, Accelerate::tc);
   config.policy =
       one_of(given, "policy", {{"improved", Policy::improved}, {"kernel", Policy::kernel}}, Policy::improved);
   if (given.count("tune") != 0)
-    for (const std::string& knob : given["tune"].as<Texts>()) config.tunables.push_back(parse_tunable(knob));
+    for (const std::string& knob : given["tune"].as<Texts>()) 
+      for (SetTunable& set : parse_tunable(knob)) config.tunables.push_back(std::move(set));
   config.pcap = text("pcap");
+  config.proc_dir = text("proc-dir");
   using log::Level;
   config.log_level = one_of(
       given, "log-level",

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "director/core/check.h"
-#include "director/unbuilt.h"
 
 namespace director {
 namespace {
@@ -80,6 +79,15 @@ Done change(Table& table, const DeleteServer& c) {
   return {};
 }
 
+Done change(Table& table, const SetClasses& c) {
+  table.classes = c.rules;
+  return {};
+}
+
+Done change(Table& table, const AddClassRule& c) { return add_class_rule(table.classes, c.rule); }
+
+Done change(Table& table, const DeleteClass& c) { return delete_class(table.classes, c.mark); }
+
 Done change(Table& table, const ZeroCounters& c) {
   if (c.service && table.find(*c.service) == nullptr) return refused(Refusal::no_such_service);
   return {};
@@ -111,6 +119,7 @@ const Table::Entry* Table::find(const ServiceKey& key) const {
 
 Table table_of(const Balancer& balancer) {
   Table table;
+  table.classes = balancer.classes().rules();
   const Timeouts& timeouts = balancer.timeouts();
   table.timeouts = {timeouts[State::established], timeouts[State::fin_wait], timeouts[State::udp]};
   for (const Service* service : balancer.services()) {
@@ -128,6 +137,7 @@ Result<void, Refusal> apply(Table& table, const Change& what) {
 
 std::vector<Change> difference(const Table& from, const Table& to) {
   std::vector<Change> changes;
+  if (from.classes != to.classes) changes.emplace_back(SetClasses{to.classes});
   for (const Table::Entry& old : from.services)
     if (to.find(old.config.key) == nullptr) changes.emplace_back(DeleteService{old.config.key});
 
@@ -164,16 +174,17 @@ std::vector<Change> difference(const Table& from, const Table& to) {
   return changes;
 }
 
-Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted) {
+Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted,
+                                                    Classes classes) {
   Table table;
   for (const Rule& rule : wanted) {
     const auto refuse = [&](std::string why) {
       return Failure{RulesError{rule.line, rule.column, std::move(why)}};
     };
-    if (const auto why = unbuilt(rule.change); why && balancer.policy() != Policy::kernel)
-      return refuse(*why);
     if (const auto done = apply(table, rule.change); !done) return refuse(std::string{text_of(done.error())});
   }
+  const bool kept = classes == Classes::kept_unless_said && table.classes.empty();
+  if (kept) table.classes = balancer.classes().rules();
   return difference(table_of(balancer), table);
 }
 

@@ -8,6 +8,7 @@
 
 #include "director/command.h"
 #include "director/net/packet.h"
+#include "director/proc_listing.h"
 #include "director/rules.h"
 
 namespace director {
@@ -52,10 +53,14 @@ Replay::Outcome Replay::run(const Step& step) {
     for (const std::size_t index : frame->frames) {
       const CapturedFrame& captured = capture_.frames[index];
       advance_to(std::max(now_, kStart + captured.time), outcome);
-      receive(*frame, captured, outcome);
+      receive(*frame, captured, capture_.marks[index], outcome);
     }
   } else if (const auto* sleep = std::get_if<SleepStep>(&step)) {
-    advance_to(now_ + sleep->duration, outcome);
+    for (Instant end = now_ + sleep->duration; now_ < end;) {
+      const std::size_t sent = outcome.sent.size();
+      advance_to(std::min(end, std::max(now_, balancer_.next_deadline())), outcome);
+      if (sleep->until_silent && outcome.sent.size() != sent) end = now_ + sleep->duration;
+    }
   } else if (const auto* sysctl = std::get_if<SysctlStep>(&step)) {
     if (const auto applied = balancer_.apply(sysctl->change, now_); !applied) {
       outcome.text = fmt::format("{}: {}\n", sysctl->change.name, text_of(applied.error()));
@@ -63,7 +68,7 @@ Replay::Outcome Replay::run(const Step& step) {
     }
     collect(outcome);
   } else if (const auto* admin = std::get_if<AdminStep>(&step)) {
-    outcome = command(split_rule(admin->command).words);  // takes the leading "ipvsadm" off
+    outcome = type(admin->command);
   } else if (const auto* list = std::get_if<ListStep>(&step)) {
     outcome = command(list->what == ListStep::What::connections ? std::vector<std::string>{"-L", "-n", "-c"}
                                                                 : std::vector<std::string>{"-L", "-n"});
@@ -80,16 +85,18 @@ void Replay::advance_to(Instant time, Outcome& outcome) {
   now_ = time;
 }
 
-void Replay::receive(const FrameStep& step, const CapturedFrame& captured, Outcome& outcome) {
+void Replay::receive(const FrameStep& step, const CapturedFrame& captured, std::uint32_t mark, Outcome& outcome) {
   Frame frame;
   frame.storage = buffer_;
   frame.start = kHeadroom;
   frame.resize(captured.bytes.size());
   std::memcpy(frame.bytes().data(), captured.bytes.data(), captured.bytes.size());
   frame.ingress = kDevice;
+  frame.mark = mark;
   Frame looked_at = frame;  // parsing cuts padding off
   const auto view = parse_packet(looked_at);
 
+  (void)balancer_.take_choice();
   const Verdict verdict = balancer_.process(frame, now_);
   if (verdict.action == Action::transmit)
     outcome.sent.push_back({now_ - kStart, {frame.bytes().begin(), frame.bytes().end()}, frame.length});
@@ -98,7 +105,7 @@ void Replay::receive(const FrameStep& step, const CapturedFrame& captured, Outco
   if (states_wanted_) {
     if (step.state_wanted) note_state(step, *view);
   } else if (view->has_ports) {
-    note_decision(*view);
+    note_decision(*view, mark);
   }
 }
 
@@ -112,13 +119,19 @@ void Replay::collect(Outcome& outcome) {
   outbox.clear();
 }
 
-void Replay::note_decision(const PacketView& view) {
+void Replay::note_decision(const PacketView& view, std::uint32_t mark) {
   const bool starts = view.is_udp() || (view.is_tcp() && (view.tcp_flags & TcpHeader::kSyn) != 0);
-  if (!starts || balancer_.find_service({view.flow.protocol, view.flow.target, 0}) == nullptr) return;
-  if (!decided_.emplace(view.flow.source, view.flow.target, view.flow.protocol).second) return;
+  const Service* service = starts ? balancer_.find_service(view.flow, mark) : nullptr;
+  if (service == nullptr) return;
+  const ServiceConfig& config = service->config;
+  if (!config.one_packet && !decided_.emplace(view.flow.source, view.flow.target, view.flow.protocol).second) return;
   const auto connection = balancer_.find_connection(view.flow, now_);
-  decisions_.push_back(fmt::format("{} -> {}", format_as(view.flow.source),
-                                   connection ? format_as(connection->real.address) : "-"));
+  const auto server = connection ? connection->real : balancer_.take_choice();
+  // Where servers are chosen for more than one connection it matters where the client went, too; the captures say so of IPv4 only.
+  const bool one_target = view.family == Family::ipv6 || (config.key.mark == 0 && config.persistence == Duration{} && !config.one_packet);
+  const std::string where = one_target ? "" : " " + format_as(view.flow.target);
+  decisions_.push_back(fmt::format("{}{} -> {}", format_as(view.flow.source), where,
+                                   server ? format_as(server->address) : "-"));
 }
 
 void Replay::note_state(const FrameStep& step, const PacketView& view) {
@@ -130,14 +143,80 @@ void Replay::note_state(const FrameStep& step, const PacketView& view) {
   decisions_.push_back(std::move(line));
 }
 
-Replay::Outcome Replay::command(std::span<const std::string> words) {
+// --- what is typed ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::string_view kPipe = " | ";
+constexpr std::string_view kProcNet = "cat /proc/net/";
+
+/// A shell's words: blanks part them, quotes keep them.
+std::vector<std::string> shell_words(std::string_view line) {
+  std::vector<std::string> words;
+  std::optional<std::string> word;
+  char quote = 0;
+  for (const char c : line) {
+    if (quote != 0 ? c == quote : c == '\'' || c == '"') {
+      quote = quote == 0 ? c : '\0';
+      if (!word) word.emplace();
+    } else if (quote == 0 && c == ' ') {
+      if (word) words.push_back(std::move(*word));
+      word.reset();
+    } else {
+      if (!word) word.emplace();
+      *word += c;
+    }
+  }
+  if (word) words.push_back(std::move(*word));
+  return words;
+}
+
+}  // namespace
+
+bool Replay::knows(std::string_view line) {
+  for (std::size_t pipe = line.find(kPipe); pipe != line.npos; pipe = line.find(kPipe)) {
+    if (!knows(line.substr(0, pipe))) return false;
+    line.remove_prefix(pipe + kPipe.size());
+  }
+  if (line.starts_with(kProcNet)) return std::ranges::count(proc_files(), line.substr(kProcNet.size())) != 0;
+  const std::string_view program = line.substr(0, line.find(' '));
+  return program == "ipvsadm" || program == "ipvsadm-save" || program == "ipvsadm-restore";
+}
+
+/// One command after another, each fed with what the one before printed.
+Replay::Outcome Replay::type(std::string_view line) {
+  if (!knows(line)) return {};  // load_case() has warned
+  Outcome outcome;
+  for (;;) {
+    const std::size_t pipe = line.find(kPipe);
+    Outcome one = type_one(line.substr(0, pipe), outcome.text);
+    std::ranges::move(one.sent, std::back_inserter(outcome.sent));
+    outcome.text = std::move(one.text);
+    outcome.exit_code = one.exit_code;
+    if (pipe == line.npos) return outcome;
+    line.remove_prefix(pipe + kPipe.size());
+  }
+}
+
+Replay::Outcome Replay::type_one(std::string_view line, const std::string& input) {
+  if (line.starts_with(kProcNet)) {
+    now_ += kCommandTakes;
+    return {{}, proc_text(line.substr(kProcNet.size()), balancer_, now_).value_or(""), 0};
+  }
+  const std::vector<std::string> words = shell_words(line);
+  return command(words.front(), std::span{words}.subspan(1), input);
+}
+
+Replay::Outcome Replay::command(std::string_view program, std::span<const std::string> words,
+                                const std::string& input) {
   now_ += kCommandTakes;
   Request request;
-  request.argv.emplace_back("ipvsadm");
+  request.argv.emplace_back(program);
   request.argv.insert(request.argv.end(), words.begin(), words.end());
   Answer answer = run_command(request, balancer_, now_);
   while (!answer.wanted.empty()) {  // nobody can look names up here: addresses stay numbers
-    for (const std::string& question : answer.wanted) request.answers.emplace(question, std::nullopt);
+    for (const std::string& question : answer.wanted)
+      request.answers.emplace(question, question == "input" ? std::optional{input} : std::nullopt);
     answer = run_command(request, balancer_, now_);
   }
   Outcome outcome{{}, answer.out + answer.err, answer.exit_code};

@@ -3,6 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
+#include "director/class_text.h"
+#include "director/core/tunables.h"
+#include "director/duration_text.h"
+
 namespace director {
 
 // --- Files of them
@@ -61,13 +67,36 @@ Result<std::vector<Rule>, RulesError> parse_rules(std::string_view text, Lookups
     const Change* const change = std::get_if<Change>(&*command);
     const bool states_what_is = change != nullptr && (std::holds_alternative<AddService>(*change) ||
                                                       std::holds_alternative<AddServer>(*change) ||
+                                                      std::holds_alternative<AddClassRule>(*change) ||
                                                       std::holds_alternative<SetTimeouts>(*change));
     if (!states_what_is)
       return error(0,
-                   fmt::format("{} has no place in a rules file: expected -A, -a or --set", line.words[0]));
+                   fmt::format("{} has no place in a rules file: expected -A, -a, --class or --set", line.words[0]));
     rules.push_back({*change, number, line.columns[0]});
   }
   return rules;
+}
+
+Result<std::vector<SetTunable>> read_tunable(std::string_view name, std::string_view value) {
+  const auto read = [](std::string_view knob, std::string_view text) -> Result<SetTunable> {
+    const TunableInfo* const info = find_tunable(knob);
+    if (info == nullptr) return fail(fmt::format("{}: no such knob; vsadm tune lists them", knob));
+    std::int64_t number = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc{} || stop != end || number < info->least || number > info->most)
+      return fail(fmt::format("{}: expected a number from {} to {}", knob, info->least, info->most));
+    return SetTunable{std::string{knob}, number};
+  };
+  const std::size_t blank = name == "sync_threshold" ? value.find_first_of(" \t") : value.npos;
+  const auto first = read(name, value.substr(0, blank));
+  if (!first) return Failure{first.error()};
+  if (blank == value.npos) return std::vector{*first};
+  const auto second = read("sync_period", value.substr(blank + 1));
+  if (!second) return Failure{second.error()};
+  if (second->value != 0 && first->value >= second->value)
+    return fail("sync_threshold: expected the first number below the second, or 0 for the second");
+  return std::vector{*first, *second};
 }
 
 std::string_view text_of(Refusal refusal) {
@@ -88,14 +117,42 @@ std::string_view text_of(Refusal refusal) {
       return "Numerical result out of range";
     case Refusal::invalid:
       return "Invalid operation.  Possibly wrong module version, address not unicast, ...";
+    case Refusal::class_exists:
+      return "Class rule already exists";
+    case Refusal::no_such_class:
+      return "No such class";
     case Refusal::no_such_tunable:
       return "No such knob";
+    case Refusal::no_such_device:
+      return "No such device";
+    case Refusal::daemon_runs:
+      return "Daemon has already run";
+    case Refusal::no_daemon:
+      return "No daemon is running";
   }
   return "refused";
 }
 
 // --- Writing it
 // ------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::string_view name_of(SyncRole role) {
+  return role == SyncRole::master ? "master" : "backup";
+}
+
+std::string daemon_text(const StartDaemon& c) {
+  std::string text = fmt::format("--start-daemon {} --mcast-interface {} --syncid {}", name_of(c.role), c.interface, c.sync_id);
+  const auto out = std::back_inserter(text);
+  if (c.maximum_length != 0) fmt::format_to(out, " --sync-maxlen {}", c.maximum_length);
+  if (c.group) fmt::format_to(out, " --mcast-group {}", format_as(*c.group));
+  if (c.port != Port{}) fmt::format_to(out, " --mcast-port {}", c.port.host());
+  if (c.ttl != 0) fmt::format_to(out, " --mcast-ttl {}", c.ttl);
+  return text;
+}
+
+}  // namespace
 
 std::string command_text(const Change& change) {
   const auto seconds = [](Duration d) { return std::chrono::duration_cast<std::chrono::seconds>(d).count(); };
@@ -113,10 +170,19 @@ std::string command_text(const Change& change) {
     return edited("-e", rule_text(c->service, c->config, Extras::included));
   if (const auto* c = std::get_if<DeleteServer>(&change))
     return fmt::format("-d {} -r {}", option_text(c->service), format_as(c->endpoint));
+  if (const auto* c = std::get_if<SetClasses>(&change)) {
+    std::string text;
+    for (const ClassRule& rule : c->rules) text += fmt::format("{}--class {}", text.empty() ? "" : "\n", format_as(rule));
+    return text.empty() ? "no --class" : text;
+  }
+  if (const auto* c = std::get_if<AddClassRule>(&change)) return "--class " + format_as(c->rule);
+  if (const auto* c = std::get_if<DeleteClass>(&change)) return fmt::format("--delete-class {}", c->mark);
   if (const auto* c = std::get_if<ZeroCounters>(&change))
     return c->service ? "-Z " + option_text(*c->service) : "-Z";
   if (const auto* c = std::get_if<SetTimeouts>(&change))
     return fmt::format("--set {} {} {}", seconds(c->tcp), seconds(c->tcp_fin), seconds(c->udp));
+  if (const auto* c = std::get_if<StartDaemon>(&change)) return daemon_text(*c);
+  if (const auto* c = std::get_if<StopDaemon>(&change)) return fmt::format("--stop-daemon {}", name_of(c->role));
   if (const auto* c = std::get_if<SetTunable>(&change)) return fmt::format("tune {}={}", c->name, c->value);
   return "(network)";
 }
@@ -129,11 +195,11 @@ std::string option_text(const ServiceKey& key) {
   return fmt::format("{} {}", option, format_as(key.endpoint));
 }
 
-std::string rule_text(const ServiceConfig& service) {
-  return rule_text(service, option_text(service.key));
+std::string rule_text(const ServiceConfig& service, Extras extras) {
+  return rule_text(service, option_text(service.key), extras);
 }
 
-std::string rule_text(const ServiceConfig& service, std::string_view service_option) {
+std::string rule_text(const ServiceConfig& service, std::string_view service_option, Extras extras) {
   std::string text = fmt::format("-A {} -s {}", service_option, service.scheduler);
   const auto out = std::back_inserter(text);
   if (service.persistence != Duration{}) {
@@ -148,6 +214,17 @@ std::string rule_text(const ServiceConfig& service, std::string_view service_opt
   if (!service.persistence_engine.empty()) fmt::format_to(out, " --pe {}", service.persistence_engine);
   if (service.one_packet) text += " -o";
   if (const std::string flags = flags_text(service); !flags.empty()) fmt::format_to(out, " -b {}", flags);
+  if (extras != Extras::included) return text;
+  static constexpr std::string_view kNoServer[] = {"", "rst", "icmp", "drop"};
+  static constexpr std::string_view kGone[] = {"", "reset", "drop", "reschedule"};
+  static constexpr std::string_view kQuiesced[] = {"", "reset", "reschedule"};
+  const auto add = [&](std::string_view option, std::string_view word) {
+    if (!word.empty()) fmt::format_to(out, " --{} {}", option, word);
+  };
+  add("no-server", kNoServer[static_cast<std::size_t>(service.policy.no_server)]);
+  add("server-gone", kGone[static_cast<std::size_t>(service.policy.server_gone)]);
+  add("server-quiesced", kQuiesced[static_cast<std::size_t>(service.policy.server_quiesced)]);
+  for (const StateTimeout& t : service.policy.timeouts) add(timeout_option(t.state), duration_text(t.after));
   return text;
 }
 
@@ -191,7 +268,7 @@ std::string rule_text(const ServerConfig& server, std::string_view service_optio
         break;
     }
   }
-  if (extras == Extras::included) {
+  if (extras != Extras::left_out) {
     if (server.upper_threshold != 0) fmt::format_to(out, " -x {}", server.upper_threshold);
     if (server.lower_threshold != 0) fmt::format_to(out, " -y {}", server.lower_threshold);
   }

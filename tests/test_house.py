@@ -26,7 +26,8 @@ LAYERS = {
 # Single headers a layer may include beyond that.
 ALSO = {
     "net": {"director/core/verdict.h"},  # parse_packet's error is a Reason, and there is one list of reasons
-    **dict.fromkeys(("io", "health", "control"), {"director/log.h"}),
+    **dict.fromkeys(("io", "health"), {"director/log.h"}),
+    "control": {"director/log.h", "director/io/unique_fd.h"},  # whoever opens a descriptor owns one
 }
 PURE = ("base", "net", "core", "forward", "schedule")
 SOURCES = sorted(

@@ -191,7 +191,7 @@ std::vector<IpAddress> Netlink::host_addresses() const {
   for (const auto& [index, prefixes] : addresses_)
     for (const Prefix& p : prefixes) all.push_back(p.address);
   std::ranges::sort(all);
-  all.erase(std::ranges::unique(all).begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
   return all;
 }
 

@@ -5,20 +5,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "director/core/neighbour.h"
+#include "director/core/sctp_state.h"
+#include "director/forward/sctp_nat.h"
 #include "director/net/headers.h"
+#include "director/net/icmp.h"
+#include "director/net/ip_header.h"
 #include "director/net/ip_options.h"
+#include "director/net/tcp_options.h"
+#include "director/net/tunnel_header.h"
 
 namespace director {
 namespace {
-
-/// Lowers the TTL by one, the checksum by difference (RFC 1141).
-void lower_ttl(Frame& frame, const PacketView& view) {
-  auto& ip = header_at<Ipv4Header>(frame.bytes(), view.network);
-  const Be16 before = header_at<Be16>(frame.bytes(), view.network + offsetof(Ipv4Header, ttl));
-  --ip.ttl;
-  const Be16 after = header_at<Be16>(frame.bytes(), view.network + offsetof(Ipv4Header, ttl));
-  ip.checksum = ChecksumDelta{ChecksumSum{}.replace(before, after)}.applied_to(ip.checksum);
-}
 
 /// Bytes from the frame's start to the payload of its TCP or UDP header. REQUIRES: has_transport.
 std::size_t payload_offset(const Frame& frame, const PacketView& view) {
@@ -34,6 +32,38 @@ std::size_t wire_length(const Frame& frame, const PacketView& view) {
   return std::min<std::size_t>(view.ip_length,
                                payload_offset(frame, view) - view.network + frame.offload.segment_size);
 }
+
+std::uint8_t echo_request(Family family) { return family == Family::ipv4 ? IcmpHeader::kEcho : Icmpv6::kEcho; }
+
+/// Of IPv4 the kernel relays the three a transport can act on; of IPv6 every error (ip_vs_core.c, ip_vs_in_icmp, ip_vs_in_icmp_v6).
+bool is_relayed_error(Family family, std::uint8_t type) {
+  if (family == Family::ipv6) return type < Icmpv6::kFirstQuery;
+  return type == IcmpHeader::kUnreachable || type == IcmpHeader::kSourceQuench || type == IcmpHeader::kTimeExceeded;
+}
+
+/// An "atomic" fragment is a whole packet; without its header it is one on every way (RFC 6946; nf_defrag_ipv6 does so too).
+void strip_fragment_header(Frame& frame, PacketView& view) {
+  const auto bytes = frame.bytes();
+  const Protocol behind = header_at<Ipv6Fragment>(bytes, view.fragment_header).next_header;
+  // Whoever announced the fragment header now announces what stood behind it.
+  Protocol* announced = &header_at<Ipv6Header>(bytes, view.network).next_header;
+  for (std::size_t at = view.network + sizeof(Ipv6Header); at < view.fragment_header;) {
+    auto& extension = header_at<Ipv6Extension>(bytes, at);
+    at += *announced == Ipv6Extension::kAuthentication ? 8 + std::size_t{extension.length} * 4
+                                                       : 8 + std::size_t{extension.length} * 8;
+    announced = &extension.next_header;
+  }
+  *announced = behind;
+  std::memmove(bytes.data() + sizeof(Ipv6Fragment), bytes.data(), view.fragment_header);
+  frame.pull(sizeof(Ipv6Fragment));
+  set_ip_length(frame.bytes(), view.network, Family::ipv6);
+  view.transport -= static_cast<std::uint32_t>(sizeof(Ipv6Fragment));
+  view.ip_length -= static_cast<std::uint32_t>(sizeof(Ipv6Fragment));
+  view.fragment_header = 0;
+}
+
+/// It left as one frame, and not as an answer.
+bool went_plainly(const Verdict& v) { return v.action == Action::transmit && v.reason == Reason::none; }
 
 /// In later fragments, options that are not to be copied become no-ops (RFC 791, 3.1; ip_options.c, ip_options_fragment).
 void blank_uncopied_options(std::span<std::byte> options) {
@@ -52,11 +82,41 @@ void blank_uncopied_options(std::span<std::byte> options) {
   }
 }
 
+/// Makes the copied header one of a piece that begins `at` bytes into what is cut; that may be a fragment itself.
+void mark_fragment4(std::span<std::byte> piece, std::size_t network, std::size_t at, bool more) {
+  auto& ip = header_at<Ipv4Header>(piece, network);
+  const std::size_t header = ip.header_length();
+  const std::size_t offset = (ip.fragment_offset() + at) / 8;
+  ip.fragment = Be16{static_cast<std::uint16_t>((ip.fragment.host() & Ipv4Header::kDontFragment) | offset |
+                                                (more || ip.more_fragments() ? Ipv4Header::kMoreFragments : 0U))};
+  if (at > 0)
+    blank_uncopied_options(piece.subspan(network + sizeof(Ipv4Header), header - sizeof(Ipv4Header)));
+  set_ip_length(piece, network, Family::ipv4);
+}
+
+/// Writes the fragment header behind the copied IPv6 header, which has no extension headers: the director made the packet.
+void mark_fragment6(std::span<std::byte> piece, std::size_t network, std::size_t at, bool more, std::uint32_t id) {
+  auto& ip = header_at<Ipv6Header>(piece, network);
+  header_at<Ipv6Fragment>(piece, network + sizeof(Ipv6Header)) = {
+      ip.next_header, 0, Be16{static_cast<std::uint16_t>(at | (more ? Ipv6Fragment::kMoreFragments : 0U))}, Be32{id}};
+  ip.next_header = Ipv6Extension::kFragment;
+  set_ip_length(piece, network, Family::ipv6);
+}
+
 /// For those who ask what time it is: the core doesn't know the time of day. RFC 791 and RFC 792 have a bit for that.
 std::uint32_t milliseconds(Instant now) {
   constexpr std::uint32_t kNotTimeOfDay = 0x80000000;
   const auto count = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
   return static_cast<std::uint32_t>(count) | kNotTimeOfDay;
+}
+
+Reason translate(const Nat& nat, Frame& frame, const PacketView& view) {
+  return view.is_sctp() ? apply_to_sctp(nat, frame, view) : apply(nat, frame, view);
+}
+
+/// Says that it ends what there was (nat_icmp_send leaves it unanswered).
+bool is_abort(const PacketView& view) {
+  return view.is_sctp() ? view.sctp_event == SctpEvent::abort : view.is_tcp() && (view.tcp_flags & TcpHeader::kRst) != 0;
 }
 
 constexpr Duration kAnnounceEvery = 1s;
@@ -68,7 +128,9 @@ constexpr std::size_t kExpireBudget = 4096;  // connections a call: well under a
 Balancer::Balancer(const Options& options)
     : options_(options),
       connections_(options.seed, options.max_connections),
-      ip_id_(static_cast<std::uint32_t>(options.seed >> 32U) ^ static_cast<std::uint32_t>(options.seed)) {}
+      ip_id_(static_cast<std::uint32_t>(options.seed >> 32U) ^ static_cast<std::uint32_t>(options.seed)) {
+  if (options.policy == Policy::kernel) tunables_.mss_clamp = 0;
+}
 
 Balancer::~Balancer() = default;
 
@@ -89,7 +151,13 @@ Verdict Balancer::decide(Frame& frame, Instant now) {
     return in->stack == Stack::host ? Verdict::pass(parsed.error()) : Verdict::drop(parsed.error());
   }
   PacketView view = *parsed;
-  if (view.kind == PacketView::Kind::arp) return arp(frame, view, now);
+  if (view.kind != PacketView::Kind::ip) {
+    const Verdict verdict =
+        view.kind == PacketView::Kind::arp ? arp(frame, view, now) : neighbour(frame, view, now);
+    end_stale_shortcuts();
+    return verdict;
+  }
+  if (is_sync_message(frame, view)) return receive_sync(frame, view, now);
   const MacAddress& to = header_at<EthernetHeader>(frame.bytes(), 0).target;
   if (to != in->mac) return Verdict::pass(Reason::not_for_us);
   return ip(frame, view, now);
@@ -103,7 +171,8 @@ Verdict Balancer::arp(Frame& frame, const PacketView& view, Instant now) {
   const IpAddress& sender = view.flow.source.address;
   const IpAddress& asked = view.flow.target.address;
   if (arp.sender_mac == in.mac) return Verdict::drop(Reason::arp_ignored);  // our own, come back
-  if (!sender.is_unspecified()) network_.learn(frame.ingress, sender, arp.sender_mac, now, outbox_);
+  if (!sender.is_unspecified())
+    network_.learn(frame.ingress, sender, arp.sender_mac, Network::Claim::certain, now, outbox_);
   const bool ours = speaks_for(asked, frame.ingress) || (in.stack == Stack::own && in.owns(asked));
   if (arp.operation != Be16{ArpHeader::kRequest} || !ours || sender == asked) {
     return Verdict::pass(arp.operation == Be16{ArpHeader::kReply} ? Reason::arp_learnt : Reason::arp_ignored);
@@ -112,8 +181,67 @@ Verdict Balancer::arp(Frame& frame, const PacketView& view, Instant now) {
   return Verdict::transmit(frame.ingress, Reason::arp_answered);
 }
 
+/// Neighbour discovery is IPv6's ARP, and more careful: a hop limit of 255 proves that the message is from this link.
+Verdict Balancer::neighbour(Frame& frame, const PacketView& view, Instant now) {
+  const Interface& in = *network_.find(frame.ingress);
+  if (header_at<EthernetHeader>(frame.bytes(), 0).source == in.mac)
+    return Verdict::drop(Reason::neighbour_ignored);  // our own, come back
+  const auto message = read_neighbour(frame.bytes(), view);
+  if (!message) return Verdict::pass(Reason::neighbour_invalid);
+  if (message->kind == NeighbourMessage::Kind::query) {
+    const Reason reason = report_groups(frame.ingress, *message) ? Reason::listener_answered : Reason::neighbour_ignored;
+    return Verdict::pass(reason);  // the host has groups of its own
+  }
+  if (message->kind == NeighbourMessage::Kind::advertisement) {
+    if (message->mac) network_.learn(frame.ingress, message->target, *message->mac,
+                                     message->replaces ? Network::Claim::certain : Network::Claim::careful, now, outbox_);
+    return Verdict::pass(Reason::neighbour_learnt);
+  }
+  const IpAddress& sender = view.flow.source.address;
+  if (!sender.is_unspecified() && message->mac)
+    network_.learn(frame.ingress, sender, *message->mac, Network::Claim::certain, now, outbox_);
+  const bool own = in.stack == Stack::own && in.owns(message->target);
+  if (!own && !speaks_for(message->target, frame.ingress)) return Verdict::pass(Reason::neighbour_ignored);
+  const MacAddress asker = header_at<EthernetHeader>(frame.bytes(), 0).source;
+  write_advertisement(frame, in.mac, message->target, own && forwarding_, sender,
+                      message->mac.value_or(asker));
+  return Verdict::transmit(frame.ingress, Reason::neighbour_answered);
+}
+
+/// The groups of this device's addresses and of the virtual ones, for switches that deliver groups to listeners only.
+std::vector<IpAddress> Balancer::listened_groups(DeviceId device) const {
+  const Interface& in = *network_.find(device);
+  std::vector<IpAddress> groups;
+  const auto add = [&](const IpAddress& a) {
+    const IpAddress group = solicited_node(a);
+    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  };
+  for (const auto& [vip, services] : virtual_)
+    if (!vip.is_v4() && speaks_for(vip, device)) add(vip);
+  if (in.stack == Stack::own)
+    for (const Prefix& p : in.addresses)
+      if (!p.address.is_v4()) add(p.address);
+  std::sort(groups.begin(), groups.end());
+  return groups;
+}
+
+/// Answers a query for listeners with what it asks for; whether there was anything to say.
+bool Balancer::report_groups(DeviceId device, const NeighbourMessage& query) {
+  std::vector<IpAddress> groups = listened_groups(device);
+  if (!query.target.is_unspecified()) std::erase_if(groups, [&](const IpAddress& g) { return g != query.target; });
+  if (groups.empty()) return false;
+  const Interface& out = *network_.find(device);
+  const IpAddress from = out.link_local_address();
+  if (query.version == 1) {
+    for (const IpAddress& group : groups) write_listener_report1(outbox_.add(128, device), out.mac, from, group);
+  } else {
+    write_listener_reports(outbox_, device, out.mac, from, ListenerRecord::is_exclude, groups);
+  }
+  return true;
+}
+
 bool Balancer::speaks_for(const IpAddress& vip, DeviceId device) const {
-  if (!is_virtual(vip)) return false;
+  if (!is_virtual(vip) || stands_by()) return false;
   const Interface& in = *network_.find(device);
   if (in.stack == Stack::host && in.owns(vip)) return false;  // the host answers for what it owns
   // Where it is reachable: in the subnet that holds it; if none does, it is routed to us and anybody may ask.
@@ -124,44 +252,67 @@ bool Balancer::speaks_for(const IpAddress& vip, DeviceId device) const {
 
 Verdict Balancer::ip(Frame& frame, PacketView& view, Instant now) {
   const IpAddress& source = view.flow.source.address;
-  if (source.is_multicast() || source.is_broadcast() || source.is_loopback() || is_virtual(source) ||
+  const bool unspecified = view.family == Family::ipv6 && source.is_unspecified();
+  if (source.is_multicast() || source.is_broadcast() || source.is_loopback() || unspecified || is_virtual(source) ||
       network_.owns(source))
-    return Verdict::drop(Reason::bad_source);  // fib_frontend.c: martian source
+    return Verdict::drop(Reason::bad_source);  // fib_frontend.c: martian source; ip6_input.c
+  if (view.family == Family::ipv6) {
+    // Not the last stop: who goes on from here would decide past all filters (RFC 5095). The kernel's IPVS doesn't look.
+    if (view.source_routed && options_.policy == Policy::improved && is_virtual(view.flow.target.address))
+      return Verdict::drop(Reason::source_route);
+    if (view.fragment_header != 0 && !view.fragment) strip_fragment_header(frame, view);
+  }
   if (const Reason r = read_options(frame, view, now); r != Reason::none) return Verdict::drop(r);
 
-  if (view.later_fragment) {
-    if (const auto ports = fragments_.find(view)) {
-      view.flow.source.port = ports->source;
-      view.flow.target.port = ports->target;
-    } else if (is_virtual(view.flow.target.address) || nat_server_at(view.flow) != nullptr) {
-      fragments_.keep(view, frame, now);
-      return Verdict::drop(Reason::fragment_waits);
-    }
-  } else if (view.fragment && view.has_ports) {
-    for (FragmentTable::Waiting& later : fragments_.learn(view, now)) {  // they leave behind their first fragment
-      Outbox::Entry& entry = outbox_.add_entry(later.bytes.size(), DeviceId{});
-      entry.frame.resize(later.bytes.size());
-      std::memcpy(entry.frame.bytes().data(), later.bytes.data(), later.bytes.size());
-      entry.frame.ingress = later.ingress;
-      later_fragments_.push_back(&entry);
-    }
-  }
-  const Verdict verdict = view.flow.protocol == Protocol::icmp ? icmp(frame, view, now) : transport(frame, view, now);
+  if (view.fragment)
+    if (const Reason r = follow_fragments(frame, view, now); r != Reason::none) return Verdict::drop(r);
+  const Verdict verdict = view.is_icmp() ? icmp(frame, view, now) : transport(frame, view, now);
   if (!later_fragments_.empty()) process_later_fragments(now);
   return verdict;
 }
 
+/// A later fragment learns from the first whose it is, or waits for it. Reason::none: it, or the first, goes on.
+Reason Balancer::follow_fragments(Frame& frame, PacketView& view, Instant now) {
+  if (view.later_fragment && !fragments_.knows(view) && !may_be_served(view.flow.target.address) &&
+      nat_server_at(view.flow) == nullptr)
+    return Reason::none;  // not ours
+  if (const Reason r = fragments_.cover(view, now); r != Reason::none) return r;
+  if (view.later_fragment) {
+    if (const auto owner = fragments_.find(view)) {
+      view.flow.source.port = owner->source;
+      view.flow.target.port = owner->target;
+      view.flow.protocol = owner->protocol;
+      return Reason::none;
+    }
+    fragments_.keep(view, frame, now);
+    return Reason::fragment_waits;
+  }
+  if (!view.has_ports) return Reason::none;
+  for (FragmentTable::Waiting& later : fragments_.learn(view, now)) {  // they leave behind their first fragment
+    Outbox::Entry& entry = outbox_.add_entry(later.bytes.size(), DeviceId{});
+    entry.frame.resize(later.bytes.size());
+    std::memcpy(entry.frame.bytes().data(), later.bytes.data(), later.bytes.size());
+    entry.frame.ingress = later.ingress;
+    later_fragments_.push_back(&entry);
+  }
+  return Reason::none;
+}
+
 /// Packets with IP options are rare. What is for us is recorded as having come to the address it was sent to; what only passes
-/// through, by the address its sender knows us by (ip_options.c, fib_compute_spec_dst).
+/// through, by the address its sender knows us by (ip_options.c, fib_compute_spec_dst); a reply, by the VIP it leaves from.
 Reason Balancer::read_options(Frame& frame, const PacketView& view, Instant now) {
+  if (view.family == Family::ipv6) return Reason::none;  // extension headers were walked by parse_packet
   const std::size_t length = view.transport - view.network;
   if (length == sizeof(Ipv4Header)) return Reason::none;
   IpAddress here = view.flow.target.address;
   const bool for_us = is_virtual(here) || network_.owns(here);
   const bool ours = for_us || network_.find(frame.ingress)->stack == Stack::own || nat_server_at(view.flow) != nullptr;
   if (!ours) return Reason::none;  // the host's to judge
-  if (!for_us)
+  if (const auto [connection, direction] = connections_.find(view.flow); connection != nullptr && direction == Direction::reply) {
+    here = connection->flow.target.address;  // it leaves as the VIP's own (ip_vs_core.c, ip_vs_route_me_harder)
+  } else if (!for_us) {
     if (const auto back = network_.route(view.flow.source.address)) here = back->source;
+  }
   return enter_in_options(frame.bytes().subspan(view.network, length), here, milliseconds(now));
 }
 
@@ -174,8 +325,9 @@ void Balancer::process_later_fragments(Instant now) {
 }
 
 Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
+  if (view.is_sctp()) finish_sctp_checksum(frame, view);
   // The kernel's IPVS sees no packets while there is no service at all (ip_vs_ctl.c, ip_vs_unregister_hooks).
-  const bool looks = options_.policy == Policy::improved || !services_.empty();
+  const bool looks = (options_.policy == Policy::improved || !services_.empty()) && !stands_by();
   if (looks && (view.has_ports || view.later_fragment)) {
     if (auto [connection, direction] = connections_.find(view.flow); connection != nullptr) {
       if (connection->deadline <= now) {
@@ -186,7 +338,8 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
         return request(connection, frame, view, now);
       }
     }
-    if (is_virtual(view.flow.target.address)) return schedule(frame, view, now);
+    if (Service* service = service_for(view.flow, frame.mark)) return schedule(*service, frame, view, now);
+    if (Connection* c = open_from_server(frame, view, now)) return reply(*c, frame, view, now);
   }
   return stray(frame, view, now);
 }
@@ -195,21 +348,40 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
 
 Verdict Balancer::request(Connection* connection, Frame& frame, const PacketView& view, Instant now) {
   RealServer& server = *reals_[connection->server.index];
-  if (view.is_tcp() && (view.tcp_flags & TcpHeader::kSyn) != 0) {
+  const bool begins = view.is_tcp() ? (view.tcp_flags & TcpHeader::kSyn) != 0 : view.sctp_event == SctpEvent::init;
+  if (begins) {
     // A client takes up an old port again (ip_vs_core.c, is_new_conn_expected).
     const State s = connection->state;
-    const bool closing = s == State::time_wait || s == State::close ||
+    // What a template made is left to it by the kernel; ours asks the template anew.
+    const bool may_end = !connection->affinity || options_.policy == Policy::improved;
+    const bool closing = s == State::time_wait || s == State::close || s == State::sctp_closed ||
                          ((tunables_.conn_reuse_mode & 2) != 0 && s == State::fin_wait && connection->input_only);
     const bool quiesced = server.config.weight == 0 && tunables_.expire_nodest_conn != 0;
-    if ((tunables_.conn_reuse_mode != 0 && closing) || quiesced) {
-      close(*connection, now);
-      return schedule(frame, view, now);
-    }
+    if (may_end && ((tunables_.conn_reuse_mode != 0 && closing) || quiesced)) return start_anew(*connection, frame, view, now);
   }
   if (server.removed()) return server_gone(*connection, frame, view, now);
+  if (server.config.weight == 0 && server.service->config.policy.server_quiesced != ServerQuiesced::keep)
+    return server_quiesced(*connection, frame, view, now);
   count_in(server, frame, view);
+  ++connection->in_packets;
   advance(*connection, view, Direction::request, now);
-  return forward_request(*connection, frame, view, now);
+  tell_backups(*connection, now);
+  const DeviceId ingress = frame.ingress;
+  const Verdict verdict = forward_request(*connection, frame, view, now);
+  if (offers_shortcuts_ && !server.is_none && went_plainly(verdict))
+    offer_shortcut(*connection, Direction::request, view, ingress, *way_to(server));
+  return verdict;
+}
+
+/// The old connection ends here, and the packet in hand starts one.
+Verdict Balancer::start_anew(Connection& old, Frame& frame, const PacketView& view, Instant now, Start start) {
+  close_shortcuts(old);
+  const Connection ended = old;
+  connections_.close(old);
+  Service* service = service_for(view.flow, frame.mark);
+  const Verdict verdict = service != nullptr ? schedule(*service, frame, view, now, start) : stray(frame, view, now);
+  left(ended, now);  // its server is chosen again, or not, as one that still has it: the kernel's timer comes a tick later
+  return verdict;
 }
 
 Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
@@ -218,54 +390,94 @@ Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& 
   const RouteTo* back = way_to(server);
   const IpAddress speaker = back != nullptr ? back->source : view.flow.target.address;
   if (view.ttl <= 1)
-    return answer_icmp(frame, view, {IcmpHeader::kTimeExceeded, 0}, speaker, Reason::ttl_exceeded, now);
+    return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
   RouteTo room;
   const RouteTo* way = way_to_client(connection, room);
   if (way == nullptr)
-    return answer_icmp(frame, view, {IcmpHeader::kUnreachable, IcmpHeader::kHostUnreachable}, speaker,
-                       Reason::no_route, now);
+    return answer_icmp(frame, view, icmp_error(view.family, Complaint::no_route), speaker, Reason::no_route, now);
   if (view.dont_fragment && wire_length(frame, view) > way->mtu)
     return answer_icmp(frame, view,
-                       {IcmpHeader::kUnreachable, IcmpHeader::kFragmentationNeeded, static_cast<std::uint16_t>(way->mtu)},
+                       icmp_error(view.family, Complaint::too_big, way->mtu),
                        speaker, Reason::too_big, now);
-  if (const Reason r = director::apply(std::get<Nat>(connection.reply), frame, view); r != Reason::none)
+  if (const Reason r = translate(std::get<Nat>(connection.reply), frame, view); r != Reason::none)
     return Verdict::drop(r);
-  lower_ttl(frame, view);
+  lower_ttl(frame.bytes(), view.network, view.family);
   count_out(server, frame, view);
   advance(connection, view, Direction::reply, now);
-  return forward_to_hop(frame, view, *way, now);
+  const Verdict verdict = forward_to_hop(frame, view, *way, now);
+  if (offers_shortcuts_ && went_plainly(verdict))
+    offer_shortcut(connection, Direction::reply, view, frame.ingress, *way);
+  return verdict;
 }
 
 // --- a packet without a connection ---------------------------------------------------------------------------------
 
-Verdict Balancer::schedule(Frame& frame, const PacketView& view, Instant now) {
-  Service* service = service_for(view.flow);
-  if (service == nullptr) return stray(frame, view, now);
+Verdict Balancer::schedule(Service& service, Frame& frame, const PacketView& view, Instant now, Start start) {
+  const bool anything = start == Start::anything;
   if (view.later_fragment) return Verdict::drop(Reason::fragment_unknown);
   if (view.is_tcp()) {  // ip_vs_proto_tcp.c, tcp_conn_schedule
     if (!view.has_transport) return Verdict::drop(Reason::truncated_transport);
-    const bool may_start = ((view.tcp_flags & TcpHeader::kSyn) != 0 || tunables_.sloppy_tcp != 0) &&
+    const bool may_start = ((view.tcp_flags & TcpHeader::kSyn) != 0 || tunables_.sloppy_tcp != 0 || anything) &&
                            (view.tcp_flags & TcpHeader::kRst) == 0;
+    if (!may_start) return stray(frame, view, now);
+  } else if (view.is_sctp()) {  // ip_vs_proto_sctp.c, sctp_conn_schedule
+    if (!view.sctp_event) return Verdict::drop(Reason::truncated_transport);
+    const bool may_start = (view.sctp_event == SctpEvent::init || tunables_.sloppy_sctp != 0 || anything) &&
+                           view.sctp_event != SctpEvent::abort;
     if (!may_start) return stray(frame, view, now);
   } else if (!view.is_udp()) {
     return stray(frame, view, now);
   } else if (!view.has_transport) {
     return Verdict::drop(Reason::truncated_transport);
   }
-  if (tunables_.drop_packet == 3 && --until_drop_ <= 0) {  // ip_vs_todrop: the first is dropped
-    until_drop_ = tunables_.am_droprate;
-    return Verdict::drop(Reason::drop_packet);
-  }
+  if (refused_by_defence()) return Verdict::drop(Reason::drop_packet);
   if (view.flow.source.port == Port::of(20)) return stray(frame, view, now);  // never: FTP data from a server here
-  RealServer* server = service->key().endpoint.port == view.flow.target.port
-                           ? service->scheduler->pick(service->servers, view.flow, now)
-                           : nullptr;
-  if (server == nullptr) return no_server(frame, view, now);
-  Connection* connection = open(*service, *server, view.flow, now);
+  const auto payload = view.is_udp() ? frame.bytes().subspan(view.transport + sizeof(UdpHeader)) : std::span<std::byte>{};
+  const auto choice = choose(service, view.flow, payload, now);
+  if (!choice)
+    return choice.error() == Reason::no_server ? no_server(service, frame, view, now) : Verdict::drop(choice.error());
+  last_choice_ = choice->server->config.endpoint;
+  if (service.config.one_packet && view.is_udp()) {
+    tell_backups_of_template(choice->affinity, now);
+    return send_one_packet(service, *choice->server, frame, view, now);
+  }
+  Connection* connection = open(service, *choice, view.flow, now);
   if (connection == nullptr) return Verdict::drop(Reason::table_full);
-  count_in(*server, frame, view);
+  count_in(*choice->server, frame, view);
+  ++connection->in_packets;
   advance(*connection, view, Direction::request, now);
+  tell_backups(*connection, now);
   return forward_request(*connection, frame, view, now);
+}
+
+/// ipvsadm -o: the connection lives for this datagram. The kernel then forwards a masqueraded server's answer with the server's
+/// address, which the client never spoke to; ours remembers for a while whom the answer is from.
+Verdict Balancer::send_one_packet(Service& service, RealServer& server, Frame& frame, const PacketView& view, Instant now) {
+  constexpr Duration kAnswerTakes = 30s;
+  Connection once;
+  once.flow = view.flow;
+  once.real = real_endpoint(service, server, view.flow);
+  once.server = server.id;
+  equip(once, server);
+  count_connection(service, server);
+  if (server.config.method == Method::masq && options_.policy == Policy::improved) {
+    Connection* answer = connections_.find(once.reply_flow()).connection;
+    if (answer != nullptr && !answer->has_request_path && answer->flow != once.flow) {  // the server can't tell them apart
+      close(*answer, now);
+      answer = nullptr;
+    }
+    if (answer == nullptr) {
+      answer = open_or_make_room(now, [&] { return connections_.open_reply_only(once.flow, once.real, now + kAnswerTakes); });
+      if (answer != nullptr) {
+        answer->server = server.id;
+        answer->state = State::udp;
+        equip(*answer, server);
+      }
+    }
+    if (answer != nullptr && !answer->has_request_path) connections_.set_deadline(*answer, now + kAnswerTakes);
+  }
+  count_in(server, frame, view);
+  return forward_request(once, frame, view, now);
 }
 
 Verdict Balancer::stray(Frame& frame, const PacketView& view, Instant now) {
@@ -273,11 +485,15 @@ Verdict Balancer::stray(Frame& frame, const PacketView& view, Instant now) {
   if (is_virtual(to)) return refuse_unserved(frame, view, now);
   // A real server speaks to a client about a connection we don't know (ip_vs_core.c, nat_icmp_send).
   if (tunables_.nat_icmp_send != 0 && view.has_ports && nat_server_at(view.flow) != nullptr &&
-      !(view.is_tcp() && (view.tcp_flags & TcpHeader::kRst) != 0)) {
+      !is_abort(view)) {
     const auto back = network_.route(view.flow.source.address);
-    if (back && !back->local)
-      return answer_icmp(frame, view, {IcmpHeader::kUnreachable, IcmpHeader::kPortUnreachable}, back->source,
+    if (back && !back->local) {
+      if (view.ttl <= 1)
+        return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), back->source, Reason::ttl_exceeded, now);
+      lower_ttl(frame.bytes(), view.network, view.family);  // it was on its way already
+      return answer_icmp(frame, view, icmp_error(view.family, Complaint::port_unreachable), back->source,
                          Reason::refused_unreachable, now);
+    }
   }
   if (network_.find(frame.ingress)->stack == Stack::host) return Verdict::pass(Reason::not_ours);
   if (network_.owns(to)) return to_own_stack(frame, view, now);
@@ -292,29 +508,31 @@ Verdict Balancer::icmp(Frame& frame, const PacketView& view, Instant now) {
   const IpAddress& to = view.flow.target.address;
   if (view.fragment || !view.has_transport) return stray(frame, view, now);
   const std::uint8_t type = header_at<IcmpHeader>(frame.bytes(), view.transport).type;
-  if (type == IcmpHeader::kUnreachable || type == IcmpHeader::kSourceQuench || type == IcmpHeader::kTimeExceeded)
-    return icmp_error(frame, view, now);
+  if (is_relayed_error(view.family, type)) return relay_error(frame, view, now);
   if (in.stack == Stack::host && in.owns(to)) return Verdict::pass(Reason::not_ours);
   if (!is_virtual(to)) return stray(frame, view, now);
-  if (type != IcmpHeader::kEcho) return to_own_stack(frame, view, now);
+  if (type != echo_request(view.family)) return to_own_stack(frame, view, now);
   // Answered while a service of the address can serve: ping tells the truth. The kernel's host answers always.
   if (options_.policy == Policy::improved && !has_usable_server(to)) return Verdict::drop(Reason::no_server);
   return to_own_stack(frame, view, now);
 }
 
-Verdict Balancer::icmp_error(Frame& frame, const PacketView& view, Instant now) {
+Verdict Balancer::relay_error(Frame& frame, const PacketView& view, Instant now) {
   const auto quoted = parse_quoted(frame.bytes().subspan(view.transport + sizeof(IcmpHeader)));
-  const bool checksum_true = ChecksumSum{}.add(frame.bytes().subspan(view.transport)).folded() == 0xffff;
-  if (!quoted) return is_virtual(view.flow.target.address) ? Verdict::drop(Reason::icmp_malformed)
-                                                           : stray(frame, view, now);
-  if (quoted->flow.protocol == Protocol::ipip && network_.owns(view.flow.target.address))
-    return checksum_true ? tunnel_error(frame, view, now) : Verdict::drop(Reason::bad_icmp_checksum);
+  const bool checksum_true = icmp_checksum_true(frame.bytes(), view);
+  if (!quoted || quoted->family != view.family)
+    return is_virtual(view.flow.target.address) ? Verdict::drop(Reason::icmp_malformed) : stray(frame, view, now);
+  if (network_.owns(view.flow.target.address)) {
+    const auto tunnel = find_tunnel(frame.bytes().subspan(view.transport + sizeof(IcmpHeader)), *quoted);
+    if (tunnel)
+      return checksum_true ? tunnel_error(frame, view, *tunnel, now) : Verdict::drop(Reason::bad_icmp_checksum);
+  }
 
   // The quoted packet went the other way: an error from the client's side quotes a reply.
   const auto found = quoted->has_ports ? connections_.find(quoted->flow.reversed()) : ConnectionTable::Found{};
   if (!found) {
-    const bool schedules = tunables_.schedule_icmp != 0 && quoted->has_ports && is_virtual(view.flow.target.address) &&
-                           is_virtual(quoted->flow.source.address);
+    const bool schedules = tunables_.schedule_icmp != 0 && quoted->has_ports &&
+                           may_be_served(view.flow.target.address) && may_be_served(quoted->flow.source.address);
     if (schedules) return schedule_icmp(frame, view, *quoted, checksum_true, now);
     if (is_virtual(view.flow.target.address)) return Verdict::drop(Reason::icmp_no_connection);
     return stray(frame, view, now);
@@ -332,7 +550,7 @@ Verdict Balancer::icmp_error(Frame& frame, const PacketView& view, Instant now) 
   const RouteTo* way = way_to_client(connection, room);
   if (way == nullptr) return Verdict::drop(Reason::no_route);
   translate_icmp_error(std::get<Nat>(connection.reply), frame, view, *quoted);
-  lower_ttl(frame, view);
+  lower_ttl(frame.bytes(), view.network, view.family);
   count_out(server, frame, view);
   return forward_to_hop(frame, view, *way, now);
 }
@@ -341,18 +559,15 @@ Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const P
                                    const QuotedPacket& quoted, Instant now) {
   RealServer& server = *reals_[connection.server.index];
   count_in(server, frame, view);
-  const RouteTo* way = way_to(server);
+  std::optional<RouteTo> room;
+  const RouteTo* way = way_of(connection, server, room);
   if (way == nullptr) return Verdict::drop(Reason::no_route);
   if (way->local) return Verdict::drop(Reason::icmp_not_relayed);
   if (view.ttl <= 1) return Verdict::drop(Reason::ttl_exceeded);  // no error about an error
-  lower_ttl(frame, view);
+  lower_ttl(frame.bytes(), view.network, view.family);
   if (const auto* nat = std::get_if<Nat>(&connection.request)) translate_icmp_error(*nat, frame, view, quoted);
-  if (const auto* tunnel = std::get_if<Tunnel>(&connection.request)) {
-    const Reason r =
-        encapsulate(frame, view, way->source, tunnel->remote, tunables_.pmtu_disc != 0, next_ip_id());
-    if (r != Reason::none) return Verdict::drop(r);
-    return fragment_to_hop(frame, view.network, *way, now);
-  }
+  if (std::holds_alternative<Tunnel>(connection.request))
+    return tunnel_to_hop(frame, view, outer_headers(connection, *way), *way, now);
   return forward_to_hop(frame, view, *way, now);
 }
 
@@ -361,92 +576,125 @@ Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const P
 Verdict Balancer::schedule_icmp(Frame& frame, const PacketView& view, const QuotedPacket& quoted, bool checksum_true,
                                 Instant now) {
   const FlowKey flow = quoted.flow.reversed();
-  Service* service = service_for(flow);
-  if (service == nullptr) return Verdict::drop(Reason::icmp_no_connection);
-  RealServer* server = service->scheduler->pick(service->servers, flow, now);
-  if (server == nullptr) return Verdict::drop(Reason::no_server);
-  Connection* connection = open(*service, *server, flow, now);
+  Service* service = service_for(flow, frame.mark);
+  const bool ftp_data = flow.source.port == Port::of(20);  // as in schedule()
+  if (service == nullptr || ftp_data) return Verdict::drop(Reason::icmp_no_connection);
+  const auto choice = choose(*service, flow, {}, now);
+  if (!choice) return Verdict::drop(choice.error());
+  Connection* connection = open(*service, *choice, flow, now);
   if (connection == nullptr) return Verdict::drop(Reason::table_full);
   if (!checksum_true) return Verdict::drop(Reason::bad_icmp_checksum);
   return relay_icmp_error(*connection, frame, view, quoted, now);
 }
 
+std::optional<Balancer::QuotedTunnel> Balancer::find_tunnel(std::span<const std::byte> quoted, const QuotedPacket& outer) {
+  if (outer.later_fragment) return {};
+  const auto behind = quoted.subspan(outer.header_length);
+  const auto header = outer.flow.protocol == Protocol::udp   ? read_gue_header(behind)
+                      : outer.flow.protocol == Protocol::gre ? read_gre_header(behind)
+                                                             : read_bare_header(outer.flow.protocol);
+  if (!header) return {};
+  const auto inner = parse_quoted(behind.subspan(header->length));
+  if (!inner || !inner->has_ports || inner->flow.source.address.family() != header->inner) return {};
+  const auto found = connections_.find(inner->flow);
+  if (!found || found.direction != Direction::request) return {};
+  const auto* tunnel = std::get_if<Tunnel>(&found.connection->request);
+  if (tunnel == nullptr || tunnel->remote != outer.flow.target.address) return {};
+  const ServerConfig& server = reals_[found.connection->server.index]->config;
+  if (outer.flow.protocol == Protocol::udp && outer.flow.target.port != server.tunnel_port) return {};
+  return QuotedTunnel{found.connection, outer, *inner, outer.header_length + header->length};
+}
+
 /// A router on the way to a real server complains about our outer packet. The client can do something about it: it is told in terms of
 /// its own packet (ip_vs_core.c, ip_vs_in_icmp).
-Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, Instant now) {
+Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, const QuotedTunnel& quoted, Instant now) {
   const auto bytes = frame.bytes();
-  const std::size_t outer_at = view.transport + sizeof(IcmpHeader);
   const IcmpHeader icmp = header_at<IcmpHeader>(bytes, view.transport);
-  const auto outer = *parse_quoted(bytes.subspan(outer_at));
-  const bool dont_fragment = outer.dont_fragment;
-  if (outer.later_fragment) return Verdict::drop(Reason::icmp_no_connection);
-  const std::size_t inner_at = outer_at + outer.header_length;
-  const auto inner = parse_quoted(bytes.subspan(inner_at));
-  if (!inner || !inner->has_ports) return Verdict::drop(Reason::icmp_malformed);
-  const auto found = connections_.find(inner->flow);
-  if (!found || found.direction != Direction::request) return Verdict::drop(Reason::icmp_no_connection);
-  RealServer& server = *reals_[found.connection->server.index];
-  const auto* tunnel = std::get_if<Tunnel>(&found.connection->request);
-  if (tunnel == nullptr || tunnel->remote != outer.flow.target.address)
-    return Verdict::drop(Reason::icmp_no_connection);
+  Connection& connection = *quoted.connection;
+  RealServer& server = *reals_[connection.server.index];
+  const bool as_kernel = options_.policy == Policy::kernel;
+  // Nobody's tunnel any more: its server was removed, and no other service has one to there (ip_vs_ctl.c, ip_vs_find_tunnel).
+  const auto is_far_end = [&](const auto& s) {
+    return s != nullptr && !s->removed() && s->config.method == Method::tunnel &&
+           s->config.endpoint.address == quoted.outer.flow.target.address;
+  };
+  if (server.removed() && std::ranges::none_of(reals_, is_far_end)) return Verdict::drop(Reason::icmp_no_connection);
 
-  IcmpError error{icmp.type, icmp.code};
-  if (icmp.type == IcmpHeader::kUnreachable && icmp.code == IcmpHeader::kFragmentationNeeded) {
-    network_.learn_path_mtu(tunnel->remote, icmp.word1.host(), now);
-    if (!dont_fragment) return Verdict::drop(Reason::too_big);
-    // The client is told what its packets have to fit from now on; by the kernel (6.1), what the last one had to.
-    const RouteTo* way = options_.policy == Policy::kernel && server.way ? &*server.way : way_to(server);
-    const std::size_t overhead = tunnel_overhead(server.config);
-    const std::size_t mtu = way != nullptr ? way->mtu : icmp.word1.host();
-    error.mtu = static_cast<std::uint16_t>(mtu > 68 + overhead ? mtu - overhead : mtu);
+  const auto complaint = complaint_of(view.family, icmp);
+  const bool same_family = quoted.inner.family == view.family;
+  if (!same_family && !complaint) return Verdict::drop(Reason::icmp_not_relayed);
+  IcmpError error = same_family ? IcmpError{icmp.type, icmp.code} : icmp_error(quoted.inner.family, *complaint);
+  const bool too_big = complaint == Complaint::too_big;
+  if (too_big) {
+    const std::uint32_t told = view.family == Family::ipv4
+                                   ? icmp.word1.host()
+                                   : std::uint32_t{icmp.word0.host()} << 16U | icmp.word1.host();
+    network_.learn_path_mtu(quoted.outer.flow.target.address, told, now);
+    // Without DF the client fragments, or lets us.
+    if (!quoted.inner.dont_fragment && quoted.inner.family == Family::ipv4) return Verdict::drop(Reason::too_big);
+    // The client is told what its packets have to fit from now on. The kernel (6.1) takes every tunnel for IPIP, and looks into the
+    // route it has cached, which doesn't learn: the first narrowing shows when a packet has fetched the route that does.
+    const bool cached = as_kernel && server.way && !server.way->learnt;
+    const RouteTo* way = cached ? &*server.way : way_to(server);
+    const std::size_t overhead = as_kernel ? sizeof(Ipv4Header) : tunnel_overhead(server.config, frame.offload);
+    RouteTo narrow;
+    narrow.mtu = told;
+    const std::size_t mtu = mtu_inside(way != nullptr ? *way : narrow, overhead, quoted.inner.family);
+    error.word = static_cast<std::uint32_t>(mtu != 0 ? mtu : told);
   }
   // The frame becomes the inner packet, as the client would recognise it, and is answered.
   const auto ethernet = header_at<EthernetHeader>(bytes, 0);
-  frame.pull(inner_at - sizeof(EthernetHeader));
+  frame.pull(view.transport + sizeof(IcmpHeader) + quoted.inner_at - sizeof(EthernetHeader));
   header_at<EthernetHeader>(frame.bytes(), 0) = ethernet;
   PacketView client = view;
-  client.transport = view.network + static_cast<std::uint32_t>(inner->header_length);
-  client.flow = inner->flow;
-  client.tos = header_at<Ipv4Header>(frame.bytes(), view.network).tos;
+  client.family = quoted.inner.family;
+  client.transport = view.network + static_cast<std::uint32_t>(quoted.inner.header_length);
+  client.flow = quoted.inner.flow;
+  client.tos = tos_at(frame.bytes(), view.network, client.family);
   client.later_fragment = false;
-  return answer_client(*found.connection, frame, client, error, error.mtu != 0 ? Reason::too_big : Reason::none, now);
+  PacketView inner = client;
+  inner.ip_length = static_cast<std::uint32_t>(frame.length - view.network);
+  const Verdict verdict =
+      answer_client(connection, frame, client, error, too_big ? Reason::too_big : Reason::none, now);
+  // The kernel counts what it takes out of the quotation, and then the message it makes of it.
+  if (as_kernel && verdict.action == Action::transmit) count_out(server, frame, inner);
+  return verdict;
 }
 
 // === forwarding =====================================================================================================
 
 Verdict Balancer::forward_request(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
   RealServer& server = *reals_[connection.server.index];
-  const RouteTo* way = way_to(server);
+  std::optional<RouteTo> room;
+  const RouteTo* way = way_of(connection, server, room);
   if (way == nullptr)
-    return answer_client(connection, frame, view, {IcmpHeader::kUnreachable, IcmpHeader::kHostUnreachable},
-                         Reason::no_route, now);
+    return answer_client(connection, frame, view, icmp_error(view.family, Complaint::host_unreachable), Reason::no_route,
+                         now);
   if (way->local) return deliver_here(connection, frame, view, now);
   if (view.ttl <= 1)
-    return answer_client(connection, frame, view, {IcmpHeader::kTimeExceeded, 0}, Reason::ttl_exceeded, now);
-  lower_ttl(frame, view);
+    return answer_client(connection, frame, view, icmp_error(view.family, Complaint::ttl_exceeded), Reason::ttl_exceeded, now);
+  lower_ttl(frame.bytes(), view.network, view.family);
 
   const auto* tunnel = std::get_if<Tunnel>(&connection.request);
-  const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.config) : 0;
-  if (way->mtu < 68 + overhead) return Verdict::drop(Reason::too_big);
-  const std::size_t mtu = way->mtu - overhead;
-  const bool honour_df = tunnel == nullptr || tunables_.pmtu_disc != 0;
+  const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.config, frame.offload) : 0;
+  const std::size_t mtu = mtu_inside(*way, overhead, view.family);
+  if (mtu == 0) return Verdict::drop(Reason::too_big);
+  const bool honour_df = tunnel == nullptr || tunables_.pmtu_disc != 0 || view.family == Family::ipv6;
   if (view.dont_fragment && honour_df && wire_length(frame, view) > mtu)
     return answer_client(connection, frame, view,
-                         {IcmpHeader::kUnreachable, IcmpHeader::kFragmentationNeeded, static_cast<std::uint16_t>(mtu)},
+                         icmp_error(view.family, Complaint::too_big, static_cast<std::uint32_t>(mtu)),
                          Reason::too_big, now);
-  if (tunnel != nullptr) return cut_and_tunnel(frame, view, *tunnel, *way, now);
+  if (tunnel != nullptr && tunables_.mss_clamp != 0) clamp_mss(frame, view, server.config, way->mtu);
+  if (tunnel != nullptr) return cut_and_tunnel(frame, view, outer_headers(connection, *way), *way, now);
   if (const auto* nat = std::get_if<Nat>(&connection.request)) {
-    if (const Reason r = director::apply(*nat, frame, view); r != Reason::none) return Verdict::drop(r);
+    if (const Reason r = translate(*nat, frame, view); r != Reason::none) return Verdict::drop(r);
   }
   return forward_to_hop(frame, view, *way, now);
 }
 
 Verdict Balancer::forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now) {
   if (wire_length(frame, view) <= way.mtu) return network_.seal(frame, way.hop, now, outbox_, counters_);
-  if (!is_super(frame)) {
-    finish_checksum(frame);
-    return fragment_to_hop(frame, view.network, way, now);
-  }
+  if (!is_super(frame)) return fragment_to_hop(frame, view.network, way, now);
   // A super-frame whose segments are too large, without DF: cut, then fragment each.
   const std::size_t count = segment_count(frame, payload_offset(frame, view));
   std::vector<std::byte> room(kHeadroom + kMaxFrame);
@@ -460,33 +708,34 @@ Verdict Balancer::forward_to_hop(Frame& frame, const PacketView& view, const Rou
   return Verdict::drop(Reason::segmented);
 }
 
-/// Sends the packet whole when it fits, else as IP fragments (ip_output.c, ip_do_fragment). The pieces go to the outbox.
+/// Sends the packet whole when it fits, else as IP fragments (ip_output.c, ip_do_fragment; ip6_output.c, ip6_fragment). The pieces go to
+/// the outbox. IPv6 is fragmented by who sends it: only what the director made comes here too large.
 Verdict Balancer::fragment_to_hop(Frame& frame, std::size_t network, const RouteTo& way, Instant now) {
   const std::size_t total = frame.length - network;
   if (total <= way.mtu) return network_.seal(frame, way.hop, now, outbox_, counters_);
+  finish_checksum(frame);  // no piece could carry it partial
   const auto bytes = frame.bytes();
-  const Ipv4Header whole = header_at<Ipv4Header>(bytes, network);
-  const std::size_t header = whole.header_length();
-  if (way.mtu < header + 8) return Verdict::drop(Reason::cannot_fragment);
-  const std::size_t step = (way.mtu - header) & ~std::size_t{7};
+  const bool v6 = header_at<EthernetHeader>(bytes, 0).type == Be16{static_cast<std::uint16_t>(EtherType::ipv6)};
+  const std::size_t header = v6 ? sizeof(Ipv6Header) : header_at<Ipv4Header>(bytes, network).header_length();
+  const std::size_t in_front = v6 ? header + sizeof(Ipv6Fragment) : header;  // of each piece
+  if (way.mtu < in_front + 8) return Verdict::drop(Reason::cannot_fragment);
+  const std::uint32_t id = v6 ? std::uint32_t{next_ip_id()} << 16U | next_ip_id() : 0;
+  const std::size_t step = (way.mtu - in_front) & ~std::size_t{7};
   const std::size_t payload = total - header;
   for (std::size_t at = 0; at < payload; at += step) {
     const std::size_t size = std::min(step, payload - at);
-    Outbox::Entry& entry = outbox_.add_entry(network + header + size, DeviceId{});
-    entry.frame.resize(network + header + size);
+    const bool more = at + size < payload;
+    Outbox::Entry& entry = outbox_.add_entry(network + in_front + size, DeviceId{});
+    entry.frame.resize(network + in_front + size);
     entry.frame.ingress = frame.ingress;
     const auto to = entry.frame.bytes();
     std::memcpy(to.data(), bytes.data(), network + header);
-    std::memcpy(to.data() + network + header, bytes.data() + network + header + at, size);
-    auto& ip = header_at<Ipv4Header>(to, network);
-    ip.total_length = Be16{static_cast<std::uint16_t>(header + size)};
-    const bool more = at + size < payload || whole.more_fragments();
-    const std::size_t offset = (whole.fragment_offset() + at) / 8;
-    ip.fragment = Be16{static_cast<std::uint16_t>((whole.fragment.host() & Ipv4Header::kDontFragment) | offset |
-                                                  (more ? Ipv4Header::kMoreFragments : 0U))};
-    if (at > 0) blank_uncopied_options(to.subspan(network + sizeof(Ipv4Header), header - sizeof(Ipv4Header)));
-    ip.checksum = Be16{0};
-    ip.checksum = ChecksumSum{}.add(to.subspan(network, header)).field();
+    std::memcpy(to.data() + network + in_front, bytes.data() + network + header + at, size);
+    if (v6) {
+      mark_fragment6(to, network, at, more, id);
+    } else {
+      mark_fragment4(to, network, at, more);
+    }
     const Verdict verdict = network_.seal(entry.frame, way.hop, now, outbox_, counters_);
     if (verdict.action == Action::transmit)
       entry.egress = verdict.egress;
@@ -496,28 +745,65 @@ Verdict Balancer::fragment_to_hop(Frame& frame, std::size_t network, const Route
   return Verdict::drop(Reason::fragmented);
 }
 
-/// A super-frame can't be described inside IPIP: its segments are cut here and tunnelled one by one.
-Verdict Balancer::cut_and_tunnel(Frame& frame, const PacketView& view, const Tunnel& tunnel, const RouteTo& way,
+/// The largest packet that goes into a tunnel (overhead 0: over the link) whole; 0: none worth the name does. IPv6 senders go no lower
+/// than 1280 (RFC 8200, 5), so where a tunnel is narrower its outer packets are cut (RFC 2473, 7.1; RFC 4213, 3.2.1); the kernel says
+/// the smaller number, or nothing.
+std::size_t Balancer::mtu_inside(const RouteTo& way, std::size_t overhead, Family inner) const {
+  const bool floor = options_.policy == Policy::improved && overhead != 0 && inner == Family::ipv6;
+  const std::size_t least = floor ? least_mtu(Family::ipv4) : least_mtu(way.source.family());
+  if (way.mtu < least + overhead) return 0;
+  return floor ? std::max<std::size_t>(way.mtu - overhead, least_mtu(Family::ipv6)) : way.mtu - overhead;
+}
+
+/// What is to stand in front of a connection's packets on their way to its real server.
+OuterHeaders Balancer::outer_headers(const Connection& connection, const RouteTo& way) {
+  const ServerConfig& server = reals_[connection.server.index]->config;
+  // As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port doesn't
+  // give the table's key away.
+  constexpr std::uint32_t kFirst = 32768;  // net.ipv4.ip_local_port_range
+  constexpr std::uint32_t kCount = 60999 - kFirst + 1;
+  const std::uint32_t mixed = connection.hash() * 0x9e3779b1U;
+  OuterHeaders outer;
+  outer.local = way.source;
+  outer.remote = std::get<Tunnel>(connection.request).remote;
+  outer.type = server.tunnel_type;
+  outer.checksum = server.tunnel_checksum;
+  outer.source_port = Port::of(static_cast<std::uint16_t>(kFirst + (std::uint64_t{mixed} * kCount >> 32U)));
+  outer.target_port = server.tunnel_port;
+  outer.copy_df = tunables_.pmtu_disc != 0;
+  outer.id = next_ip_id();
+  return outer;
+}
+
+/// A SYN into a tunnel: both ends shall agree on segments that fit, where path MTU discovery's ICMP may not get through. The server's
+/// own offer, in its SYN+ACK, doesn't pass here; servers that offer no more than they were offered, and the replies, are covered.
+void Balancer::clamp_mss(Frame& frame, const PacketView& view, const ServerConfig& server, std::size_t path_mtu) const {
+  if (!view.is_tcp() || !view.has_transport || (view.tcp_flags & TcpHeader::kSyn) == 0) return;
+  Offload worst;
+  worst.checksum = Offload::Checksum::partial;  // segments that leave it to the far end are the largest
+  const std::size_t headers = tunnel_overhead(server, worst) + ip_header_size(view.family) + sizeof(TcpHeader);
+  if (path_mtu > headers) lower_mss(frame, view, static_cast<std::uint16_t>(std::min<std::size_t>(path_mtu - headers, 65535)));
+}
+
+Verdict Balancer::tunnel_to_hop(Frame& frame, const PacketView& view, const OuterHeaders& outer, const RouteTo& way,
+                                Instant now) {
+  if (const Reason r = encapsulate(frame, view, outer); r != Reason::none) return Verdict::drop(r);
+  return fragment_to_hop(frame, view.network, way, now);
+}
+
+/// A super-frame can't be described inside a tunnel: its segments are cut here and tunnelled one by one.
+Verdict Balancer::cut_and_tunnel(Frame& frame, const PacketView& view, OuterHeaders outer, const RouteTo& way,
                                  Instant now) {
-  const bool copy_df = tunables_.pmtu_disc != 0;
-  if (!is_super(frame)) {
-    if (view.ip_length + sizeof(Ipv4Header) > way.mtu) finish_checksum(frame);  // it is going to be fragmented
-    const Reason r = encapsulate(frame, view, way.source, tunnel.remote, copy_df, next_ip_id());
-    if (r != Reason::none) return Verdict::drop(r);
-    return fragment_to_hop(frame, view.network, way, now);
-  }
+  if (!is_super(frame)) return tunnel_to_hop(frame, view, outer, way, now);
   const std::size_t count = segment_count(frame, payload_offset(frame, view));
   for (std::size_t i = 0; i < count; ++i) {
     Outbox::Entry& entry =
         outbox_.add_entry(payload_offset(frame, view) + frame.offload.segment_size, DeviceId{});
     cut_segment(frame, view.network, view.transport, i, entry.frame);
-    Reason reason = encapsulate(entry.frame, view, way.source, tunnel.remote, copy_df, next_ip_id());
-    if (reason == Reason::none) {
-      const Verdict verdict = fragment_to_hop(entry.frame, view.network, way, now);
-      if (verdict.action == Action::transmit) entry.egress = verdict.egress;
-      reason = verdict.reason;
-    }
-    if (reason != Reason::none) counters_.count(reason);
+    outer.id = next_ip_id();
+    const Verdict verdict = tunnel_to_hop(entry.frame, view, outer, way, now);
+    if (verdict.action == Action::transmit) entry.egress = verdict.egress;
+    if (verdict.reason != Reason::none) counters_.count(verdict.reason);
   }
   return Verdict::drop(Reason::segmented);
 }
@@ -530,15 +816,14 @@ Verdict Balancer::route_plainly(Frame& frame, const PacketView& view, Instant no
   if (view.flow.target.address.is_multicast() || view.flow.target.address.is_broadcast())
     return Verdict::drop(Reason::not_ours);
   if (!way || way->local)
-    return answer_icmp(frame, view, {IcmpHeader::kUnreachable, IcmpHeader::kHostUnreachable}, speaker, Reason::no_route,
-                       now);
+    return answer_icmp(frame, view, icmp_error(view.family, Complaint::no_route), speaker, Reason::no_route, now);
   if (view.ttl <= 1)
-    return answer_icmp(frame, view, {IcmpHeader::kTimeExceeded, 0}, speaker, Reason::ttl_exceeded, now);
+    return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
   if (view.dont_fragment && wire_length(frame, view) > way->mtu)
     return answer_icmp(frame, view,
-                       {IcmpHeader::kUnreachable, IcmpHeader::kFragmentationNeeded, static_cast<std::uint16_t>(way->mtu)},
+                       icmp_error(view.family, Complaint::too_big, way->mtu),
                        speaker, Reason::too_big, now);
-  lower_ttl(frame, view);
+  lower_ttl(frame.bytes(), view.network, view.family);
   Verdict verdict = forward_to_hop(frame, view, *way, now);
   if (verdict.reason == Reason::none) verdict.reason = Reason::routed;
   return verdict;
@@ -548,14 +833,15 @@ Verdict Balancer::route_plainly(Frame& frame, const PacketView& view, Instant no
 
 /// A packet for the director's own host: nothing listens there, so echo is answered and the rest refused.
 Verdict Balancer::to_own_stack(Frame& frame, const PacketView& view, Instant now) {
-  if (view.flow.protocol != Protocol::icmp) return refuse_unserved(frame, view, now);
+  if (!view.is_icmp()) return refuse_unserved(frame, view, now);
   if (!view.has_transport || view.fragment) return Verdict::drop(Reason::icmp_not_relayed);
   const std::uint8_t type = header_at<IcmpHeader>(frame.bytes(), view.transport).type;
   // A timestamp tells strangers the clock and is what security scanners report (CVE-1999-0524).
-  const bool tells_time = type == IcmpHeader::kTimestamp && options_.policy == Policy::kernel;
-  if (type != IcmpHeader::kEcho && !tells_time) return Verdict::drop(Reason::icmp_not_relayed);
-  const bool checksum_true = frame.offload.checksum == Offload::Checksum::partial ||
-                             ChecksumSum{}.add(frame.bytes().subspan(view.transport)).folded() == 0xffff;
+  const bool tells_time =
+      view.family == Family::ipv4 && type == IcmpHeader::kTimestamp && options_.policy == Policy::kernel;
+  if (type != echo_request(view.family) && !tells_time) return Verdict::drop(Reason::icmp_not_relayed);
+  const bool checksum_true =
+      frame.offload.checksum == Offload::Checksum::partial || icmp_checksum_true(frame.bytes(), view);
   if (!checksum_true) return Verdict::drop(Reason::bad_icmp_checksum);
   if (!tells_time) {
     answer_echo(frame, view, next_ip_id());
@@ -568,6 +854,8 @@ Verdict Balancer::to_own_stack(Frame& frame, const PacketView& view, Instant now
 /// The real server is the director's own address: its stack answers, and the answer takes the reply's way.
 Verdict Balancer::deliver_here(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
   if (!view.has_transport) return Verdict::drop(Reason::truncated_transport);
+  if (view.fragment) return Verdict::drop(Reason::no_service);
+  if (!transport_intact(frame, view)) return Verdict::drop(Reason::bad_transport);
   // What the stack would say to the packet, said as the VIP at once: a reset or port unreachable.
   if (view.is_tcp() && (view.tcp_flags & TcpHeader::kRst) == 0) {
     PacketView answer = view;
@@ -580,7 +868,7 @@ Verdict Balancer::deliver_here(Connection& connection, Frame& frame, const Packe
     auto& checksum = header_at<UdpHeader>(frame.bytes(), view.transport).checksum;
     checksum = nat->endpoint_delta.applied_to(checksum);
   }
-  const Verdict verdict = refuse_unserved(frame, view, now);
+  const Verdict verdict = refuse(frame, view, now);
   if (verdict.action == Action::transmit) count_made(*reals_[connection.server.index], frame);
   return verdict;
 }
@@ -589,32 +877,66 @@ Verdict Balancer::deliver_here(Connection& connection, Frame& frame, const Packe
 
 /// An address of ours, but nobody wants the packet: what a host without a listener says (tcp_ipv4.c, udp.c, ip_input.c).
 Verdict Balancer::refuse_unserved(Frame& frame, const PacketView& view, Instant now) {
+  if (stands_by() && options_.policy == Policy::improved) return Verdict::drop(Reason::standing_by);
   const Interface& in = *network_.find(frame.ingress);
   if (in.stack == Stack::host && in.owns(view.flow.target.address)) return Verdict::pass(Reason::no_service);
-  if (view.fragment || view.flow.protocol == Protocol::icmp) return Verdict::drop(Reason::no_service);
+  if (view.fragment || view.is_icmp()) return Verdict::drop(Reason::no_service);
+  if (!transport_intact(frame, view)) return Verdict::drop(Reason::bad_transport);
+  return refuse(frame, view, now);
+}
+
+Verdict Balancer::refuse(Frame& frame, const PacketView& view, Instant now) {
   if (view.is_tcp()) return answer_reset(frame, view, now);
-  const std::uint8_t code = view.is_udp() ? IcmpHeader::kPortUnreachable : IcmpHeader::kProtocolUnreachable;
-  return answer_icmp(frame, view, {IcmpHeader::kUnreachable, code}, view.flow.target.address,
+  const Complaint complaint = view.is_udp() ? Complaint::port_unreachable : Complaint::protocol_unreachable;
+  return answer_icmp(frame, view, icmp_error(view.family, complaint), view.flow.target.address,
                      Reason::refused_unreachable, now);
 }
 
 /// The kernel sends ICMP port unreachable for TCP too, which firewalls eat and clients wait for; a reset is understood by all.
-Verdict Balancer::no_server(Frame& frame, const PacketView& view, Instant now) {
+Verdict Balancer::no_server(Service& service, Frame& frame, const PacketView& view, Instant now) {
+  // An FTP service is found for every port its data may use: what isn't its own isn't its business to refuse (ip_vs_leave).
+  const Port ftp = Port::of(21);
+  if (service.key().mark == 0 && service.key().endpoint.port == ftp && view.flow.target.port != ftp)
+    return stray(frame, view, now);
   counters_.count(Reason::no_server);
-  if (options_.policy == Policy::improved && view.is_tcp()) return answer_reset(frame, view, now);
-  return answer_icmp(frame, view, {IcmpHeader::kUnreachable, IcmpHeader::kPortUnreachable}, view.flow.target.address,
+  const IpAddress& to = view.flow.target.address;
+  if (tunables_.cache_bypass != 0 && service.key().mark != 0 && !is_virtual(to) && !to.is_multicast() && !to.is_broadcast())
+    if (const auto way = network_.route(to); way && !way->local) return go_past(service, frame, view, now);
+  NoServer answer = service.config.policy.no_server;
+  if (answer == NoServer::by_policy) answer = options_.policy == Policy::improved ? NoServer::reset : NoServer::icmp;
+  if (answer == NoServer::drop) return Verdict::drop(Reason::no_server);
+  if (answer == NoServer::reset && view.is_tcp()) return answer_reset(frame, view, now);
+  return answer_icmp(frame, view, icmp_error(view.family, Complaint::port_unreachable), view.flow.target.address,
                      Reason::refused_unreachable, now);
 }
 
 /// The connection's server was removed. The kernel drops such packets in silence until the connection times out (or, with
 /// expire_nodest_conn, forgets it). Ours ends TCP for both sides at once and gives UDP to another server.
 Verdict Balancer::server_gone(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
-  if (options_.policy == Policy::kernel && tunables_.expire_nodest_conn == 0)
-    return Verdict::drop(Reason::server_removed);
+  if (reals_[connection.server.index]->is_none) return start_anew(connection, frame, view, now);  // it never had one
+  const Service* service = exact_service(reals_[connection.server.index]->service_key);
+  ServerGone then = service != nullptr ? service->config.policy.server_gone : ServerGone::by_policy;
+  const bool as_kernel = then == ServerGone::by_policy && options_.policy == Policy::kernel;
+  if (then == ServerGone::by_policy)
+    then = as_kernel && tunables_.expire_nodest_conn == 0 ? ServerGone::drop : ServerGone::reset;
+  if (then == ServerGone::drop) return Verdict::drop(Reason::server_removed);
   counters_.count(Reason::server_removed);
-  const bool reset_both = options_.policy == Policy::improved && view.is_tcp() && view.has_transport &&
-                          (view.tcp_flags & (TcpHeader::kSyn | TcpHeader::kRst)) == 0;
-  if (reset_both) {
+  if (then == ServerGone::reschedule) return start_anew(connection, frame, view, now, Start::anything);
+  return as_kernel ? start_anew(connection, frame, view, now) : reset_both(connection, frame, view, now);
+}
+
+/// The same for a server that takes no new connections any more, where the service wants it so.
+Verdict Balancer::server_quiesced(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
+  const Service& service = *reals_[connection.server.index]->service;
+  counters_.count(Reason::server_quiesced);
+  if (service.config.policy.server_quiesced == ServerQuiesced::reset) return reset_both(connection, frame, view, now);
+  return start_anew(connection, frame, view, now, Start::anything);
+}
+
+/// A TCP connection ends for both sides; what else it is starts anew.
+Verdict Balancer::reset_both(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
+  const bool resets = view.is_tcp() && view.has_transport && (view.tcp_flags & (TcpHeader::kSyn | TcpHeader::kRst)) == 0;
+  if (resets) {
     const auto bytes = frame.bytes();
     Outbox::Entry& other = outbox_.add_entry(bytes.size(), DeviceId{});
     other.frame.resize(bytes.size());
@@ -626,9 +948,9 @@ Verdict Balancer::server_gone(Connection& connection, Frame& frame, const Packet
     const Verdict verdict = forward_request(connection, other.frame, last, now);
     if (verdict.action == Action::transmit) other.egress = verdict.egress;
   }
+  if (!resets) return start_anew(connection, frame, view, now);
   close(connection, now);
-  if (reset_both) return answer_reset(frame, view, now);
-  return schedule(frame, view, now);
+  return answer_reset(frame, view, now);
 }
 
 Verdict Balancer::answer_reset(Frame& frame, const PacketView& view, Instant now) {
@@ -657,7 +979,7 @@ Verdict Balancer::answer_client(const Connection& connection, Frame& frame, cons
 
 /// The director's own packet finds its way like any other.
 Verdict Balancer::send_own(Frame& frame, const IpAddress& to, Instant now, Reason why) {
-  const auto way = network_.route(to);
+  const auto way = network_.route(to, frame.ingress);
   if (!way || way->local) return Verdict::drop(Reason::no_route);
   Verdict verdict = fragment_to_hop(frame, sizeof(EthernetHeader), *way, now);
   if (verdict.action == Action::transmit) verdict.reason = why;
@@ -666,35 +988,115 @@ Verdict Balancer::send_own(Frame& frame, const IpAddress& to, Instant now, Reaso
 
 // === connections ====================================================================================================
 
-Connection* Balancer::open(Service& service, RealServer& server, const FlowKey& flow, Instant now) {
-  // -m keeps the server's own port; -g and -i hand the packet over as it is.
-  const Endpoint real{server.config.endpoint.address,
-                      server.config.method == Method::masq ? server.config.endpoint.port : flow.target.port};
+Result<Balancer::Choice, Reason> Balancer::choose(Service& service, const FlowKey& flow, std::span<const std::byte> payload,
+                                                  Instant now) {
+  if (service.config.persistence != Duration{}) return choose_persistent(service, flow, payload, now);
+  // An FTP service without persistence can't know whose data this is.
+  if (service.key().mark == 0 && service.key().endpoint.port != flow.target.port) return Failure{Reason::no_server};
+  RealServer* server = service.scheduler->pick(service.servers, flow, now);
+  if (server == nullptr) return Failure{Reason::no_server};
+  return Choice{server, {}};
+}
+
+/// A server's own port, where it has one; a server of port 0 (of a class, of a service of port 0) keeps the packet's. What came to another
+/// port than the service's, FTP's data, keeps it too. In the kernel the packets of a persistent class always do (ip_vs_sched_persist).
+Endpoint Balancer::real_endpoint(const Service& service, const RealServer& server, const FlowKey& flow) const {
+  const ServiceConfig& config = service.config;
+  const bool kernel_class = config.key.mark != 0 && options_.policy == Policy::kernel;
+  const bool own_port = config.persistence == Duration{} || flow.target.port == config.key.endpoint.port ||
+                        (config.key.mark != 0 && !kernel_class);
+  const Port port = server.config.endpoint.port;
+  return {server.config.endpoint.address, own_port && port != Port{} ? port : flow.target.port};
+}
+
+/// The recipes for its packets.
+void Balancer::equip(Connection& c, const RealServer& server) {
   const bool nat = server.config.method == Method::masq;
-  Connection* c = connections_.open(flow, real, nat, now + 3s);  // ip_vs_conn.c: 3 s until its first state
-  if (c == nullptr) return nullptr;
-  c->server = server.id;
-  c->input_only = !nat;
+  c.input_only = !nat;
   switch (server.config.method) {
     case Method::masq:
-      c->request = Nat{NatEnd::target, flow.target, real, zero_checksum()};
-      c->reply = Nat{NatEnd::source, real, flow.target, zero_checksum()};
+      c.request = Nat{NatEnd::target, c.flow.target, c.real, zero_checksum()};
+      c.reply = Nat{NatEnd::source, c.real, c.flow.target, zero_checksum()};
       break;
-    case Method::tunnel: c->request = Tunnel{server.config.endpoint.address}; break;
-    case Method::direct: c->request = Direct{}; break;
+    case Method::tunnel: c.request = Tunnel{server.config.endpoint.address}; break;
+    case Method::direct: c.request = Direct{}; break;
   }
+}
+
+Connection* Balancer::open(Service& service, const Choice& choice, const FlowKey& flow, Instant now) {
+  RealServer& server = *choice.server;
+  const Endpoint real = real_endpoint(service, server, flow);
+  const bool nat = server.config.method == Method::masq;
+  if (choice.affinity) ++templates_[choice.affinity].made;  // at once: what makes room must not take the template away
+  // ip_vs_conn.c: 3 s until its first state
+  Connection* c = open_or_make_room(now, [&] { return connections_.open(flow, real, nat, now + 3s); });
+  if (c == nullptr) {
+    if (choice.affinity) templates_.leave(choice.affinity);
+    return nullptr;
+  }
+  c->server = server.id;
+  c->affinity = choice.affinity;
+  equip(*c, server);
   ++server.inactive;
   if (server.config.upper_threshold != 0 && server.connections() >= server.config.upper_threshold)
     server.overloaded = true;
+  count_connection(service, server);
+  return c;
+}
+
+/// cache_bypass: nobody in the class can serve, so the client is led to the server it meant. In the kernel such connections have no
+/// server; here they have one that stands for none.
+Verdict Balancer::go_past(Service& service, Frame& frame, const PacketView& view, Instant now) {
+  if (service.past == nullptr) {
+    const Endpoint nowhere{view.family == Family::ipv4 ? IpAddress{} : IpAddress::v6({}), {}};
+    RealServer& none = room_for(service.key(), nowhere);
+    none.config.endpoint = nowhere;
+    none.is_none = true;
+    none.service = &service;
+    service.past = &none;
+  }
+  RealServer& none = *service.past;
+  Connection* c = open_or_make_room(now, [&] { return connections_.open(view.flow, none.config.endpoint, false, now + 3s); });
+  if (c == nullptr) return Verdict::drop(Reason::table_full);
+  c->server = none.id;
+  c->input_only = true;
+  c->request = Direct{};
+  ++none.inactive;
+  ++c->in_packets;
+  advance(*c, view, Direction::request, now);
+  return forward_request(*c, frame, view, now);
+}
+
+const RouteTo* Balancer::way_of(const Connection& c, RealServer& server, std::optional<RouteTo>& room) {
+  if (!server.is_none) return way_to(server);
+  room = network_.route(c.flow.target.address);
+  return room ? &*room : nullptr;
+}
+
+void Balancer::count_connection(Service& service, RealServer& server) {
   ++server.traffic.total.connections;
   ++service.traffic.total.connections;
   ++traffic_.total.connections;
-  return c;
+}
+
+/// What becomes of a connection whose time is up; what ends is counted out of its server.
+Ending Balancer::judge(Connection& c, Instant now) {
+  if (c.is_template && judge_template(c, now) == Ending::postponed) return Ending::postponed;
+  close_shortcuts(c);
+  left(c, now);
+  return Ending::due;
 }
 
 /// Counts the connection out of its server; the table forgets it elsewhere.
 void Balancer::left(const Connection& c, Instant now) {
+  if (!c.has_request_path) return;  // it never counted
   RealServer& server = *reals_[c.server.index];
+  if (c.is_template) {
+    --server.persistent;
+    templates_.end(c.affinity);
+    return forget_soon(server, now);
+  }
+  if (c.affinity) templates_.leave(c.affinity);
   --(is_active(c.state) ? server.active : server.inactive);
   const std::uint64_t total = server.connections();
   const ServerConfig& limit = server.config;
@@ -705,6 +1107,7 @@ void Balancer::left(const Connection& c, Instant now) {
 }
 
 void Balancer::close(Connection& c, Instant now) {
+  close_shortcuts(c);
   left(c, now);
   connections_.close(c);
 }
@@ -714,9 +1117,16 @@ void Balancer::advance(Connection& c, const PacketView& view, Direction directio
   if (view.is_tcp()) {
     if (!view.has_transport) return;  // a later fragment says nothing about the state
     if (direction == Direction::reply) c.input_only = false;
-    next = next_tcp_state(tunables_.secure_tcp == 3 ? TcpTable::secure : TcpTable::normal, c.state, view.tcp_flags,
+    next = next_tcp_state(tunables_.secure_tcp >= 2 ? TcpTable::secure : TcpTable::normal, c.state, view.tcp_flags,
                           direction, c.visibility());
+  } else if (view.is_sctp()) {
+    if (!view.sctp_event) return;
+    if (direction == Direction::reply) c.input_only = false;
+    next = next_sctp_state(c.state, *view.sctp_event, direction, c.visibility());
   }
+  if (next == State::udp ? direction == Direction::reply : (next == State::established || next == State::sctp_established) && c.state != next)
+    assure_template(c);
+  if (!c.has_request_path) return;  // an answer to one packet: it has its time, and no state
   if (is_active(next) != is_active(c.state)) {
     RealServer& server = *reals_[c.server.index];
     const bool up = is_active(next);
@@ -724,9 +1134,12 @@ void Balancer::advance(Connection& c, const PacketView& view, Direction directio
     --(up ? server.inactive : server.active);
   }
   if (next_tick_ == kNever) next_tick_ = now + kRateInterval;  // there is something to tell again
+  if (next != c.state) close_shortcuts(c);
   c.state = next;
-  c.timeout = timeouts_[next];
+  const Service* service = reals_[c.server.index]->service;
+  c.timeout = (service != nullptr ? service->timeouts : timeouts_)[next];
   connections_.set_deadline(c, now + c.timeout);
+  if (c.young && !is_unanswered(c)) connections_.grow_up(c);
 }
 
 namespace {
@@ -747,19 +1160,21 @@ std::pair<std::uint64_t, std::uint64_t> on_the_wire(const Frame& frame, const Pa
 }  // namespace
 
 void Balancer::count_in(RealServer& server, const Frame& frame, const PacketView& view) {
-  if (server.removed()) return;
+  if (server.is_none) return;
   const auto [packets, bytes] = on_the_wire(frame, view);
-  count(server.traffic.total, true, packets, bytes);
-  count(server.service->traffic.total, true, packets, bytes);
-  count(traffic_.total, true, packets, bytes);
+  count_traffic(server, Direction::request, packets, bytes);
 }
 
 void Balancer::count_out(RealServer& server, const Frame& frame, const PacketView& view) {
-  if (server.removed()) return;
   const auto [packets, bytes] = on_the_wire(frame, view);
-  count(server.traffic.total, false, packets, bytes);
-  count(server.service->traffic.total, false, packets, bytes);
-  count(traffic_.total, false, packets, bytes);
+  count_traffic(server, Direction::reply, packets, bytes);
+}
+
+/// Of the server, its service and the whole. A removed server counts nothing.
+void Balancer::count_traffic(RealServer& server, Direction direction, std::uint64_t packets, std::uint64_t bytes) {
+  if (server.removed()) return;
+  for (Traffic* total : {&server.traffic.total, &server.service->traffic.total, &traffic_.total})
+    count(*total, direction == Direction::request, packets, bytes);
 }
 
 /// Counts an answer of the director's own, in place of the real server.
@@ -797,15 +1212,18 @@ const RouteTo* Balancer::way_to_client(Connection& c, RouteTo& room) {
 
 std::size_t Balancer::expire(Instant now) noexcept {
   network_.expire(now, outbox_, counters_);
+  end_stale_shortcuts();
   fragments_.expire(now);
   if (next_announcement_ <= now) announce(now);
+  if (next_defence_ <= now) defend(now);
   if (next_tick_ <= now) tick_rates(now);
+  if (sync_.send_at <= now) send_sync_message();
   forget_removed(now);
-  return connections_.expire(now, kExpireBudget, [&](const Connection& c) { left(c, now); });
+  return connections_.expire(now, kExpireBudget, [&](Connection& c) { return judge(c, now); });
 }
 
 Instant Balancer::next_deadline() const {
-  return std::min({network_.next_deadline(), fragments_.next_deadline(), next_announcement_, next_tick_,
+  return std::min({network_.next_deadline(), fragments_.next_deadline(), next_announcement_, next_tick_, next_defence_, sync_.send_at,
                    forgotten_.empty() ? kNever : forgotten_.front().at, connections_.next_deadline()});
 }
 
@@ -831,14 +1249,22 @@ void Balancer::tick_rates(Instant now) {
   }
 }
 
-/// Gratuitous ARP: switches and neighbours learn where the virtual addresses are now (RFC 5944, 4.6: as a request, to everybody).
+/// Switches and neighbours learn where the virtual addresses are now: by gratuitous ARP (RFC 5944, 4.6: as a request, to everybody), by
+/// unsolicited neighbour advertisements (RFC 4861, 7.2.6), and switches that look, which groups are listened to (RFC 3810, 6.1).
 void Balancer::announce(Instant now) {
   for (std::uint32_t i = 0; i < network_.interfaces().size(); ++i) {
     const Interface& out = network_.interfaces()[i];
     if (!out.known || !out.up) continue;
-    for (const auto& [vip, services] : virtual_)
-      if (vip.is_v4() && speaks_for(vip, DeviceId{i}))
-        write_arp(outbox_.add(64, DeviceId{i}), ArpHeader::kRequest, kBroadcastMac, out.mac, vip, {}, vip);
+    if (const std::vector<IpAddress> groups = listened_groups(DeviceId{i}); !groups.empty())
+      write_listener_reports(outbox_, DeviceId{i}, out.mac, out.link_local_address(), ListenerRecord::to_exclude, groups);
+    for (const auto& [vip, services] : virtual_) {
+      if (!speaks_for(vip, DeviceId{i})) continue;
+      Frame& frame = outbox_.add(128, DeviceId{i});
+      if (vip.is_v4())
+        write_arp(frame, ArpHeader::kRequest, kBroadcastMac, out.mac, vip, {}, vip);
+      else
+        write_advertisement(frame, out.mac, vip, false, {}, {});
+    }
   }
   next_announcement_ = --announcements_left_ > 0 ? now + kAnnounceEvery : kNever;
 }

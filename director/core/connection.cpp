@@ -25,7 +25,7 @@ ConnectionTable::Found ConnectionTable::find(const FlowKey& flow) {
   for (std::uint32_t reference = bucket(bucket_of(hash)); reference != kNone;) {
     Connection& c = at(reference / 2);
     const std::uint32_t direction = reference % 2;
-    if (c.hash_[direction] == hash) {
+    if (c.hash_[direction] == hash && !c.is_template) {
       if (direction == 0 ? c.flow == flow : c.reply_flow() == flow)
         return {&c, direction == 0 ? Direction::request : Direction::reply};
     }
@@ -35,13 +35,50 @@ ConnectionTable::Found ConnectionTable::find(const FlowKey& flow) {
 }
 
 Connection* ConnectionTable::open(const FlowKey& flow, const Endpoint& real, bool has_reply_path, Instant deadline) {
+  Connection* const c = take_row(flow, real, deadline);
+  if (c == nullptr) return nullptr;
+  c->has_reply_path = has_reply_path;
+  link(2 * c->index_, hash_of(flow));
+  if (has_reply_path) link(2 * c->index_ + 1, hash_of(c->reply_flow()));
+  return c;
+}
+
+Connection* ConnectionTable::open_reply_only(const FlowKey& flow, const Endpoint& real, Instant deadline) {
+  Connection* const c = take_row(flow, real, deadline);
+  if (c == nullptr) return nullptr;
+  c->has_request_path = false;
+  c->has_reply_path = true;
+  link(2 * c->index_ + 1, hash_of(c->reply_flow()));
+  return c;
+}
+
+Connection* ConnectionTable::open_template(const FlowKey& flow, std::uint32_t salt, const Endpoint& real, Instant deadline) {
+  Connection* const c = take_row(flow, real, deadline);
+  if (c == nullptr) return nullptr;
+  c->is_template = true;
+  grow_up(*c);
+  link(2 * c->index_, template_hash_of(flow, salt));
+  return c;
+}
+
+void ConnectionTable::refile_template(Connection& c, const FlowKey& flow) {
+  assert(c.live && c.is_template);
+  unlink(2 * c.index_);
+  c.flow = flow;
+  link(2 * c.index_, template_hash_of(flow, 0));
+}
+
+Connection* ConnectionTable::take_row(const FlowKey& flow, const Endpoint& real, Instant deadline) {
   if (size_ >= most_) return nullptr;
   std::uint32_t index = 0;
   if (!free_.empty()) {
     index = free_.back();
     free_.pop_back();
   } else {
-    if (used_ == chunks_.size() * kChunk) chunks_.push_back(std::make_unique<Connection[]>(kChunk));
+    if (used_ == chunks_.size() * kChunk) {
+      chunks_.push_back(std::make_unique<Connection[]>(kChunk));
+      young_.resize(chunks_.size() * kChunk / 64);
+    }
     index = used_++;
   }
   Connection& c = at(index);
@@ -49,12 +86,10 @@ Connection* ConnectionTable::open(const FlowKey& flow, const Endpoint& real, boo
   c.index_ = index;
   c.flow = flow;
   c.real = real;
-  c.has_reply_path = has_reply_path;
   c.deadline = deadline;
   c.live = true;
+  young_[index / 64] |= std::uint64_t{1} << (index % 64);
   ++size_;
-  link(2 * index, hash_of(flow));
-  if (has_reply_path) link(2 * index + 1, hash_of(c.reply_flow()));
   file(c);
   return &c;
 }
@@ -63,11 +98,32 @@ void ConnectionTable::close(Connection& c) {
   assert(c.live);
   const std::uint32_t index = c.index_;
   unfile(c);
-  unlink(2 * index);
+  if (c.has_request_path) unlink(2 * index);
   if (c.has_reply_path) unlink(2 * index + 1);
   c.live = false;
+  grow_up(c);
   free_.push_back(index);
   --size_;
+}
+
+void ConnectionTable::grow_up(Connection& c) {
+  c.young = false;
+  young_[c.index_ / 64] &= ~(std::uint64_t{1} << (c.index_ % 64));
+}
+
+Connection* ConnectionTable::next_young() {
+  constexpr std::size_t kMostWords = 1024;  // 65536 connections: well under a microsecond
+  for (std::size_t looked = 0; looked <= std::min(kMostWords, young_.size()); ++looked) {
+    if (young_hand_ >= 64 * young_.size()) young_hand_ = 0;
+    if (young_.empty()) return nullptr;
+    const std::uint64_t ahead = young_[young_hand_ / 64] >> (young_hand_ % 64);
+    if (ahead != 0) {  // and on behind it: who takes its place comes last
+      young_hand_ += static_cast<std::size_t>(std::countr_zero(ahead)) + 1;
+      return &at(static_cast<std::uint32_t>(young_hand_ - 1));
+    }
+    young_hand_ = (young_hand_ / 64 + 1) * 64;
+  }
+  return nullptr;
 }
 
 void ConnectionTable::set_deadline(Connection& c, Instant deadline) {

@@ -1,6 +1,8 @@
 // Who a fragment belongs to.
 #include "director/core/fragment.h"
 
+#include <algorithm>
+
 namespace director {
 
 std::size_t FragmentTable::KeyHash::operator()(const Key& k) const {
@@ -8,20 +10,57 @@ std::size_t FragmentTable::KeyHash::operator()(const Key& k) const {
   const auto mix = [&h](std::uint8_t b) { h = (h ^ b) * 0x100000001b3ULL; };
   for (const std::uint8_t b : k.source.bytes()) mix(b);
   for (const std::uint8_t b : k.target.bytes()) mix(b);
-  mix(static_cast<std::uint8_t>(k.id));
-  mix(static_cast<std::uint8_t>(k.id >> 8U));
+  for (unsigned shift = 0; shift < 32; shift += 8) mix(static_cast<std::uint8_t>(k.id >> shift));
   mix(static_cast<std::uint8_t>(k.protocol));
   return h;
 }
 
-std::optional<FragmentTable::Ports> FragmentTable::find(const PacketView& view) const {
+Reason FragmentTable::cover(const PacketView& view, Instant now) {
+  Entry& entry = entry_of(key_of(view), now);
+  if (entry.given_up) return Reason::fragment_overlap;
+  const Entry::Piece piece{view.fragment_offset, view.fragment_offset + view.payload_length()};
+  auto behind = std::ranges::lower_bound(entry.pieces, piece.begin, {}, &Entry::Piece::begin);
+  const bool again = behind != entry.pieces.end() && behind->begin == piece.begin && behind->end == piece.end;
+  if (again) return Reason::none;
+  if (entry.length != 0 && entry.covered == entry.length) {  // it was all there: another packet with the same ID
+    entry.owner.reset();
+    entry.pieces.clear();
+    entry.covered = 0;
+    entry.length = 0;
+    behind = entry.pieces.end();
+  }
+  const bool overlaps = (behind != entry.pieces.end() && behind->begin < piece.end) ||
+                        (behind != entry.pieces.begin() && std::prev(behind)->end > piece.begin);
+  const bool other_end = !view.more_fragments && entry.length != 0 && entry.length != piece.end;
+  const bool beyond_end = entry.length != 0 && piece.end > entry.length;
+  const bool last_is_short = !view.more_fragments && !entry.pieces.empty() && entry.pieces.back().end > piece.end;
+  if (overlaps || other_end || beyond_end || last_is_short) {
+    give_up(entry);
+    return Reason::fragment_overlap;
+  }
+  if (entry.pieces.size() >= kMostPieces) return Reason::bad_fragment;
+  entry.pieces.insert(behind, piece);
+  entry.covered += piece.end - piece.begin;
+  if (!view.more_fragments) entry.length = piece.end;
+  return Reason::none;
+}
+
+void FragmentTable::give_up(Entry& entry) {
+  entry.given_up = true;
+  entry.owner.reset();
+  waiting_ -= entry.waiting.size();
+  entry.waiting.clear();
+  entry.pieces.clear();
+}
+
+std::optional<FragmentTable::Owner> FragmentTable::find(const PacketView& view) const {
   const auto it = entries_.find(key_of(view));
-  return it == entries_.end() ? std::nullopt : it->second.ports;
+  return it == entries_.end() ? std::nullopt : it->second.owner;
 }
 
 std::vector<FragmentTable::Waiting> FragmentTable::learn(const PacketView& view, Instant now) {
   Entry& entry = entry_of(key_of(view), now);
-  entry.ports = Ports{view.flow.source.port, view.flow.target.port};
+  entry.owner = Owner{view.flow.source.port, view.flow.target.port, view.flow.protocol};
   waiting_ -= entry.waiting.size();
   return std::exchange(entry.waiting, {});
 }

@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "director/core/counters.h"
+#include "director/core/neighbour.h"
 #include "director/net/headers.h"
+#include "director/net/ip_header.h"
 
 namespace director {
 namespace {
@@ -62,6 +64,7 @@ void Network::apply(const SetNeighbour& change, Instant now, Outbox& outbox) {
   if (!id) return;
   Hop& hop = hops_[id.index];
   if (change.mac) {
+    if (hop.mac != *change.mac) ++neighbour_generation_;
     hop.mac = *change.mac;
     hop.permanent = change.permanent;
     hop.state = Hop::State::reachable;
@@ -113,17 +116,21 @@ bool Network::on_link_anywhere(const IpAddress& a) const {
   return false;
 }
 
-std::optional<RouteTo> Network::route(const IpAddress& to) {
+std::optional<RouteTo> Network::route(const IpAddress& to, DeviceId scope) {
   if (owns(to)) return RouteTo{{}, true, 65535, to};
+  const bool scoped = scope && !to.is_v4() && to.is_link_local();
   for (const Route& r : routes_) {
-    if (!r.destination.contains(to)) continue;
+    if (!r.destination.contains(to) || (scoped && r.device != scope)) continue;
     const Interface* out = find(r.device);
     if (out == nullptr) return {};
     if (!out->up) continue;
     const IpAddress via = r.via.value_or(to);
     RouteTo way{hop_to(r.device, via), false, r.mtu != 0 ? std::min(r.mtu, out->mtu) : out->mtu, {}};
     if (!way.hop) return {};
-    if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end()) way.mtu = std::min(way.mtu, learnt->second.mtu);
+    if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < way.mtu) {
+      way.mtu = learnt->second.mtu;
+      way.learnt = true;
+    }
     if (r.source) {
       way.source = *r.source;
     } else {  // the address in the next hop's subnet, else the device's first of the family
@@ -139,8 +146,8 @@ std::optional<RouteTo> Network::route(const IpAddress& to) {
 
 void Network::learn_path_mtu(const IpAddress& to, std::uint32_t mtu, Instant now) {
   // Less is no link today, and an attacker's way to make us send crumbs.
-  constexpr std::uint32_t kLeast = 552;  // net.ipv4.route.min_pmtu
-  mtu = std::max(mtu, kLeast);
+  constexpr std::uint32_t kLeastIpv4 = 552;  // net.ipv4.route.min_pmtu
+  mtu = std::max(mtu, to.is_v4() ? kLeastIpv4 : least_mtu(Family::ipv6));
   const auto known = path_mtu_.find(to);
   if (known == path_mtu_.end() ? path_mtu_.size() >= kMostHops : known->second.mtu <= mtu) return;
   path_mtu_[to] = {mtu, now + 10min};
@@ -202,21 +209,34 @@ void Network::ask(Hop& hop, Instant now, Outbox& outbox) {
   hop.next = now + kAskAgain;
   wake_at(hop.next);
   ++hop.asked;
-  if (!hop.via.is_v4() || !out.up) return;
-  IpAddress sender;  // 0.0.0.0 is a probe (RFC 5227) and still gets an answer
+  if (!out.up) return;
+  // No address: 0.0.0.0 or :: is a probe (RFC 5227; RFC 4862, 5.4.2) and still gets an answer.
+  const Prefix* speaker = nullptr;
   for (const Prefix& p : out.addresses)
-    if (p.address.is_v4() && (sender.is_unspecified() || p.contains(hop.via))) sender = p.address;
-  // To the MAC we knew first (unicast poll, RFC 1122, 2.3.2.1), then to everybody.
+    if (p.address.family() == hop.via.family() && (speaker == nullptr || (p.contains(hop.via) && !speaker->contains(hop.via))))
+      speaker = &p;
+  const IpAddress sender = speaker != nullptr ? speaker->address : IpAddress{};
+  // To the MAC we knew first (unicast poll, RFC 1122, 2.3.2.1; RFC 4861, 7.3), then to everybody.
   const bool poll = hop.state == Hop::State::reachable && hop.asked == 1;
-  write_arp(outbox.add(64, hop.egress), ArpHeader::kRequest, poll ? hop.mac : kBroadcastMac, out.mac, sender, {},
-            hop.via);
+  if (hop.via.is_v4())
+    write_arp(outbox.add(64, hop.egress), ArpHeader::kRequest, poll ? hop.mac : kBroadcastMac, out.mac, sender, {},
+              hop.via);
+  else
+    write_solicitation(outbox.add(128, hop.egress), out.mac, sender, hop.via, poll ? std::optional{hop.mac} : std::nullopt);
 }
 
-void Network::learn(DeviceId device, const IpAddress& address, const MacAddress& mac, Instant now, Outbox& outbox) {
+void Network::learn(DeviceId device, const IpAddress& address, const MacAddress& mac, Claim claim, Instant now,
+                    Outbox& outbox) {
   const auto known = hop_index_.find(Key{device, address});
   if (known == hop_index_.end() || mac.is_group()) return;
   Hop& hop = hops_[known->second.index];
   if (hop.permanent) return;
+  if (claim == Claim::careful && hop.state == Hop::State::reachable && hop.mac != mac) {
+    hop.next = now;
+    wake_at(now);
+    return;
+  }
+  if (hop.mac != mac) ++neighbour_generation_;
   hop.mac = mac;
   hop.state = Hop::State::reachable;
   hop.asked = 0;
@@ -252,6 +272,7 @@ void Network::expire(Instant now, Outbox& outbox, Counters& counters) {
         if (hop.state == Hop::State::reachable && hop.asked == 0 && !hop.used) {
           // Nobody sent there for a while: ask again when somebody does. The row stays: others keep its id.
           hop.state = Hop::State::unused;
+          ++neighbour_generation_;
           break;
         }
         hop.used = false;
@@ -262,6 +283,7 @@ void Network::expire(Instant now, Outbox& outbox, Counters& counters) {
         counters.count(Reason::neighbour_failed, hop.waiting.size());
         hop.waiting.clear();
         hop.state = Hop::State::failed;
+        ++neighbour_generation_;
         hop.next = now + kFailedFor;  // after that the next frame asks anew
         wake_at(hop.next);
         break;

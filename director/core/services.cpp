@@ -42,8 +42,22 @@ std::size_t Balancer::AddressHash::operator()(const IpAddress& a) const {
   return h;
 }
 
+Result<void, Refusal> add_class_rule(std::vector<ClassRule>& rules, const ClassRule& rule) {
+  if (std::ranges::find(rules, rule) != rules.end()) return refused(Refusal::class_exists);
+  rules.push_back(rule);
+  return {};
+}
+
+Result<void, Refusal> delete_class(std::vector<ClassRule>& rules, std::uint32_t mark) {
+  const auto gone = std::erase_if(rules, [&](const ClassRule& r) { return r.mark == mark; });
+  if (gone == 0) return refused(Refusal::no_such_class);
+  return {};
+}
+
 Result<void, Refusal> Balancer::apply(const Change& what, Instant now) {
-  return std::visit([&](const auto& c) { return change(c, now); }, what);
+  auto done = std::visit([&](const auto& c) { return change(c, now); }, what);
+  end_stale_shortcuts();
+  return done;
 }
 
 // --- services -------------------------------------------------------------------------------------------------------
@@ -54,10 +68,14 @@ Result<void, Refusal> Balancer::change(const AddService& c, Instant now) {
   if (const auto r = check(config); !r) return r;
   auto service = std::make_unique<Service>();
   service->config = config;
+  engines_ += config.persistence_engine.empty() ? 0 : 1;
+  settle_timeouts(*service);
   service->scheduler = make_scheduler(config.scheduler, config.flags);
+  service->scheduler->tuned(tunables_);
   service_index_[config.key] = service.get();
   services_.push_back(std::move(service));
-  if (config.key.mark == 0 && ++virtual_[config.key.endpoint.address] == 1) announce_soon(now);
+  if (config.key.mark == 0) take_address(config.key.endpoint.address, now);
+  for (const IpAddress& address : classes_.addresses_of(config.key.mark, config.key.family())) take_address(address, now);
   ++generation_;
   return {};
 }
@@ -68,9 +86,13 @@ Result<void, Refusal> Balancer::change(const EditService& c, Instant) {
   if (const auto r = check(c.config); !r) return r;
   const bool same_scheduler =
       service->config.scheduler == c.config.scheduler && service->config.flags == c.config.flags;
+  engines_ -= service->config.persistence_engine.empty() ? 0 : 1;
+  engines_ += c.config.persistence_engine.empty() ? 0 : 1;
   service->config = c.config;
+  settle_timeouts(*service);
   if (!same_scheduler) {
     service->scheduler = make_scheduler(c.config.scheduler, c.config.flags);
+    service->scheduler->tuned(tunables_);
     service->scheduler->servers_changed(service->servers);
   }
   ++generation_;
@@ -81,6 +103,7 @@ Result<void, Refusal> Balancer::change(const DeleteService& c, Instant now) {
   for (std::size_t i = 0; i < services_.size(); ++i) {
     if (services_[i]->key() != c.key) continue;
     remove_service(i, now);
+    if (tunables_.expire_nodest_conn != 0) end_connections_of_removed(now);
     return {};
   }
   return refused(Refusal::no_such_service);
@@ -88,16 +111,21 @@ Result<void, Refusal> Balancer::change(const DeleteService& c, Instant now) {
 
 Result<void, Refusal> Balancer::change(const ClearServices&, Instant now) {
   while (!services_.empty()) remove_service(services_.size() - 1, now);
+  if (tunables_.expire_nodest_conn != 0) end_connections_of_removed(now);
   return {};
 }
 
 void Balancer::remove_service(std::size_t position, Instant now) {
   Service& service = *services_[position];
+  engines_ -= service.config.persistence_engine.empty() ? 0 : 1;
   while (!service.servers.empty()) remove_server(service, service.servers.size() - 1, now);
-  if (service.key().mark == 0) {
-    const auto vip = virtual_.find(service.key().endpoint.address);
-    if (--vip->second == 0) virtual_.erase(vip);
+  if (service.past != nullptr) {
+    service.past->service = nullptr;
+    forget_soon(*service.past, now);
   }
+  const ServiceKey& key = service.key();
+  if (key.mark == 0) leave_address(key.endpoint.address);
+  for (const IpAddress& address : classes_.addresses_of(key.mark, key.family())) leave_address(address);
   service_index_.erase(service.key());
   services_.erase(services_.begin() + static_cast<long>(position));
   ++generation_;
@@ -110,15 +138,30 @@ Service* Balancer::exact_service(const ServiceKey& key) const {
 
 const Service* Balancer::find_service(const ServiceKey& key) const { return exact_service(key); }
 
-/// ip_vs_ctl.c, ip_vs_service_find: the exact port; for TCP the FTP service, whose data connections may use any unprivileged port;
+void Balancer::take_address(const IpAddress& address, Instant now) {
+  if (++virtual_[address] == 1) announce_soon(now);
+}
+
+void Balancer::leave_address(const IpAddress& address) {
+  const auto vip = virtual_.find(address);
+  if (--vip->second == 0) virtual_.erase(vip);
+}
+
+/// ip_vs_ctl.c, ip_vs_service_find: the class, if the packet has one and there is a service of it; the exact port; for TCP the FTP service, whose data connections may use any unprivileged port;
 /// the port 0 service.
-Service* Balancer::service_for(const FlowKey& flow) {
+Service* Balancer::service_for(const FlowKey& flow, std::uint32_t mark) const {
+  if (mark == 0 && !classes_.empty()) mark = classes_.classify(flow);
+  if (mark != 0)
+    if (Service* s = exact_service(class_key(mark, flow.target.address.family()))) return s;
+  if (!is_virtual(flow.target.address)) return nullptr;
   ServiceKey key{flow.protocol, flow.target, 0};
   if (Service* s = exact_service(key)) return s;
   const std::uint16_t port = flow.target.port.host();
   if (flow.protocol == Protocol::tcp && (port == 20 || port >= 1024)) {
+    // In the kernel an FTP service without persistence hides the port 0 service from them, and serves them not.
     key.endpoint.port = Port::of(21);
-    if (Service* s = exact_service(key)) return s;
+    if (Service* s = exact_service(key))
+      if (options_.policy == Policy::kernel || s->config.persistence != Duration{}) return s;
   }
   key.endpoint.port = Port{};
   return exact_service(key);
@@ -139,8 +182,11 @@ std::vector<IpAddress> Balancer::virtual_addresses() const {
 
 bool Balancer::has_usable_server(const IpAddress& vip) const {
   return std::any_of(services_.begin(), services_.end(), [&](const auto& s) {
-    return s->key().mark == 0 && s->key().endpoint.address == vip &&
-           std::any_of(s->servers.begin(), s->servers.end(), [](const RealServer* r) { return r->usable(); });
+    const ServiceKey& key = s->key();
+    if (key.mark == 0 ? key.endpoint.address != vip
+                      : std::ranges::count(classes_.addresses_of(key.mark, key.family()), vip) == 0)
+      return false;
+    return std::any_of(s->servers.begin(), s->servers.end(), [](const RealServer* r) { return r->usable(); });
   });
 }
 
@@ -150,6 +196,9 @@ Result<void, Refusal> Balancer::change(const AddServer& c, Instant) {
   Service* service = exact_service(c.service);
   if (service == nullptr) return refused(Refusal::service_not_defined);
   if (const auto r = check(c.service, c.config); !r) return r;
+  const bool mixed = c.service.family() != c.config.endpoint.address.family();
+  if (mixed && (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)))
+    return refused(Refusal::invalid);  // sync messages have one family for all addresses of a connection
   if (service->find(c.config.endpoint) != nullptr) return refused(Refusal::server_exists);
   RealServer& server = room_for(c.service, c.config.endpoint);
   server.config = c.config;
@@ -197,6 +246,7 @@ void Balancer::remove_server(Service& service, std::size_t position, Instant now
   service.servers.erase(service.servers.begin() + static_cast<long>(position));
   service.scheduler->servers_changed(service.servers);
   server->service = nullptr;
+  if (options_.policy == Policy::improved) end_templates_of(*server, now);
   forget_soon(*server, now);
   ++generation_;
 }
@@ -220,7 +270,7 @@ RealServer& Balancer::room_for(const ServiceKey& service, const Endpoint& endpoi
 /// A removed server without connections is kept for a while: added again, it goes on with its counters (ip_vs_ctl.c, the trash).
 void Balancer::forget_soon(RealServer& server, Instant now) {
   constexpr Duration kTrashPeriod = 120s;  // IP_VS_DEST_TRASH_PERIOD
-  if (!server.removed() || server.connections() != 0) return;
+  if (!server.removed() || server.connections() != 0 || server.persistent != 0) return;
   server.forgotten_at = now + kTrashPeriod;
   forgotten_.push_back({server.id, server.forgotten_at});
 }
@@ -228,17 +278,21 @@ void Balancer::forget_soon(RealServer& server, Instant now) {
 void Balancer::forget_removed(Instant now) {
   while (!forgotten_.empty() && forgotten_.front().at <= now) {
     std::unique_ptr<RealServer>& server = reals_[forgotten_.front().server.index];
-    if (server != nullptr && server->removed() && server->connections() == 0 && server->forgotten_at <= now) server.reset();
+    if (server != nullptr && server->removed() && server->connections() == 0 && server->persistent == 0 &&
+        server->forgotten_at <= now) server.reset();
     forgotten_.pop_front();
   }
 }
 
 void Balancer::end_connections_of_removed(Instant now) {
   std::vector<Connection*> ending;
+  std::vector<Connection*> templates;
   connections_.for_each([&](Connection& c) {
-    if (reals_[c.server.index]->removed()) ending.push_back(&c);
+    if (reals_[c.server.index]->removed()) (c.is_template ? templates : ending).push_back(&c);
   });
   for (Connection* c : ending) close(*c, now);
+  for (Connection* c : templates)
+    if (templates_[c->affinity].made == 0) close(*c, now);
 }
 
 /// A masquerading server that this packet may come from.
@@ -247,10 +301,46 @@ const RealServer* Balancer::nat_server_at(const FlowKey& from_server) const {
     if (s->key().mark == 0 && s->key().protocol != from_server.protocol) continue;
     for (const RealServer* r : s->servers)
       if (r->config.method == Method::masq && r->config.endpoint.address == from_server.source.address &&
-          (r->config.endpoint.port == from_server.source.port || from_server.source.port == Port{}))
+          (r->config.endpoint.port == from_server.source.port || from_server.source.port == Port{} ||
+           r->config.endpoint.port == Port{}))
         return r;
   }
   return nullptr;
+}
+
+// --- classes --------------------------------------------------------------------------------------------------------
+
+/// The addresses of the classes that have a service follow the rules.
+void Balancer::set_classes(std::vector<ClassRule> rules, Instant now) {
+  const auto for_each_address = [&](auto act) {
+    for (const auto& s : services_)
+      for (const IpAddress& a : classes_.addresses_of(s->key().mark, s->key().family())) act(a);
+  };
+  std::vector<IpAddress> before;
+  for_each_address([&](const IpAddress& a) { before.push_back(a); });
+  classes_.set(std::move(rules));
+  for_each_address([&](const IpAddress& a) { take_address(a, now); });
+  for (const IpAddress& a : before) leave_address(a);  // afterwards: what stays was never away
+  ++generation_;
+}
+
+Result<void, Refusal> Balancer::change(const SetClasses& c, Instant now) {
+  set_classes(c.rules, now);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const AddClassRule& c, Instant now) {
+  std::vector<ClassRule> rules = classes_.rules();
+  if (const auto r = add_class_rule(rules, c.rule); !r) return r;
+  set_classes(std::move(rules), now);
+  return {};
+}
+
+Result<void, Refusal> Balancer::change(const DeleteClass& c, Instant now) {
+  std::vector<ClassRule> rules = classes_.rules();
+  if (const auto r = delete_class(rules, c.mark); !r) return r;
+  set_classes(std::move(rules), now);
+  return {};
 }
 
 // --- counters, time-outs, knobs -------------------------------------------------------------------------------------
@@ -275,14 +365,26 @@ Result<void, Refusal> Balancer::change(const SetTimeouts& c, Instant) {
   if (c.tcp > Duration{0}) timeouts_[State::established] = c.tcp;
   if (c.tcp_fin > Duration{0}) timeouts_[State::fin_wait] = c.tcp_fin;
   if (c.udp > Duration{0}) timeouts_[State::udp] = c.udp;
+  for (const auto& service : services_) settle_timeouts(*service);
   return {};
 }
 
-Result<void, Refusal> Balancer::change(const SetTunable& c, Instant) {
+void Balancer::settle_timeouts(Service& service) const {
+  service.timeouts = timeouts_;
+  for (const StateTimeout& t : service.config.policy.timeouts) service.timeouts[t.state] = t.after;
+}
+
+Result<void, Refusal> Balancer::change(const SetTunable& c, Instant now) {
   const TunableInfo* info = find_tunable(c.name);
   if (info == nullptr) return refused(Refusal::no_such_tunable);
   if (c.value < info->least || c.value > info->most) return refused(Refusal::out_of_range);
+  const bool stood_by = stands_by();
   tunables_.*(info->value) = c.value;
+  if (stood_by && !stands_by()) announce_soon(now);  // the virtual addresses are here now
+  connections_.set_most(tunables_.conn_max != 0 ? std::min(options_.max_connections, static_cast<std::size_t>(tunables_.conn_max))
+                                                : options_.max_connections);
+  for (const auto& service : services_) service->scheduler->tuned(tunables_);
+  defend(now);
   return {};
 }
 
@@ -318,24 +420,31 @@ Result<void, Refusal> Balancer::change(const SetForwarding& c, Instant) {
 }
 
 void Balancer::announce_soon(Instant now) {
-  if (!options_.announce || virtual_.empty()) return;
+  if (!options_.announce || virtual_.empty() || stands_by()) return;
   announcements_left_ = 3;
   next_announcement_ = now;
 }
 
 // --- for those who watch --------------------------------------------------------------------------------------------
 
-namespace {
-
-Balancer::ConnectionRow row_of(const Connection& c, Instant now) {
-  return {c.flow.protocol, c.flow.source, c.flow.target, c.real, c.state, c.deadline - now};
+Balancer::ConnectionRow Balancer::row_of(const Connection& c, Instant now) const {
+  ConnectionRow row{c.flow.protocol, c.flow.source, c.flow.target, c.real, c.state, c.deadline - now};
+  row.from_sync = c.from_sync;
+  if (!c.is_template) return row;
+  const TemplateTable::Row& own = templates_[c.affinity];
+  row.is_template = true;
+  row.assured = own.assured;
+  if (!own.call_id.empty()) {
+    row.engine = "sip";
+    row.engine_data = own.call_id;
+  }
+  return row;
 }
-
-}  // namespace
 
 void Balancer::for_each_connection(Instant now, const std::function<void(const ConnectionRow&)>& visit) const {
   connections_.for_each([&](const Connection& c) {
-    if (c.deadline > now) visit(row_of(c, now));  // else its time is up, the clock only hasn't come by
+    // What is past its deadline has ended, the clock only hasn't come by; what waits for one answer is no connection.
+    if (c.deadline > now && c.has_request_path) visit(row_of(c, now));
   });
 }
 

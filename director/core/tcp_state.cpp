@@ -51,14 +51,17 @@ constexpr std::array<Block, 3> kSecure{{
 
 constexpr std::array<std::string_view, kStateCount> kNames{
     "NONE",  "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT",
-    "CLOSE", "CLOSE_WAIT",  "LAST_ACK", "LISTEN",   "SYNACK",   "UDP"};
+    "CLOSE", "CLOSE_WAIT",  "LAST_ACK", "LISTEN",   "SYNACK",   "UDP",
+    "INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "ESTABLISHED", "S-SENT", "S-RECEIVED",
+    "S-ACK-SENT", "REJECTED", "CLOSED"};
 
 }  // namespace
 
 std::string_view name_of(State s) { return kNames[static_cast<std::size_t>(s)]; }
 
 bool is_active(State s) {
-  return s == State::established || s == State::syn_sent || s == State::syn_recv || s == State::synack;
+  return s == State::established || s == State::syn_sent || s == State::syn_recv || s == State::synack ||
+         s == State::sctp_established;
 }
 
 State next_tcp_state(TcpTable table, State now, std::uint8_t tcp_flags, Direction direction,
@@ -80,8 +83,9 @@ State next_tcp_state(TcpTable table, State now, std::uint8_t tcp_flags, Directio
   return blocks[block][row][static_cast<std::size_t>(now)];
 }
 
-Timeouts::Timeouts() {  // ip_vs_proto_tcp.c, tcp_timeouts; ip_vs_proto_udp.c, udp_timeouts
-  by_state = {2s, 15min, 2min, 1min, 2min, 2min, 10s, 60s, 30s, 2min, 120s, 5min};
+Timeouts::Timeouts() {  // ip_vs_proto_tcp.c, tcp_timeouts; ip_vs_proto_udp.c, udp_timeouts; ip_vs_proto_sctp.c
+  by_state = {2s, 15min, 2min, 1min, 2min, 2min, 10s, 60s, 30s, 2min, 120s, 5min,
+              4s, 61s, 61s, 61s, 61s, 61s, 61s, 15min, 61s, 61s, 61s, 4s, 61s};
 }
 
 }  // namespace director

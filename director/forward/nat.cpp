@@ -1,6 +1,9 @@
 // VS/NAT: copy an endpoint, add two differences.
 #include "director/forward/nat.h"
 
+#include "director/net/icmp.h"
+#include "director/net/ip_header.h"
+
 namespace director {
 namespace {
 
@@ -11,16 +14,16 @@ Be16 translated(Be16 field, const ChecksumDelta& delta, bool udp) {
   return udp && result == Be16{0} ? Be16{0xffff} : result;
 }
 
-void put_address(Ipv4Header& ip, NatEnd end, const IpAddress& address) {
-  (end == NatEnd::target ? ip.target : ip.source) = address.v4_wire();
-}
+AddressEnd address_end(NatEnd end) { return end == NatEnd::target ? AddressEnd::target : AddressEnd::source; }
 
 /// REQUIRES: a whole UDP datagram, its addresses already translated.
 Be16 computed_udp_checksum(std::span<const std::byte> bytes, const PacketView& view) {
-  const auto& ip = header_at<Ipv4Header>(bytes, view.network);
   const auto datagram = bytes.subspan(view.transport);
-  const Be16 sum =
-      pseudo_header_sum(IpAddress::v4(ip.source), IpAddress::v4(ip.target), Protocol::udp, datagram.size()).add(datagram).field();
+  const Be16 sum = pseudo_header_sum(address_at(bytes, view.network, view.family, AddressEnd::source),
+                                     address_at(bytes, view.network, view.family, AddressEnd::target), Protocol::udp,
+                                     datagram.size())
+                       .add(datagram)
+                       .field();
   return sum == Be16{0} ? Be16{0xffff} : sum;
 }
 
@@ -49,9 +52,11 @@ Reason apply(const Nat& nat, Frame& frame, const PacketView& view) {
                                                                    : translated(field, nat.endpoint_delta, view.is_udp());
     }
   }
-  auto& ip = header_at<Ipv4Header>(bytes, view.network);
-  put_address(ip, nat.end, nat.replacement.address);
-  ip.checksum = nat.address_delta.applied_to(ip.checksum);
+  put_address(bytes, view.network, address_end(nat.end), nat.replacement.address);
+  if (view.family == Family::ipv4) {
+    auto& checksum = header_at<Ipv4Header>(bytes, view.network).checksum;
+    checksum = nat.address_delta.applied_to(checksum);
+  }
   if (nat.zero_checksum == ZeroChecksum::filled && view.is_udp() && !view.fragment) {
     auto& udp = header_at<UdpHeader>(bytes, view.transport);
     if (udp.checksum == Be16{0} && frame.offload.checksum == Offload::Checksum::complete)
@@ -62,25 +67,24 @@ Reason apply(const Nat& nat, Frame& frame, const PacketView& view) {
 
 void translate_icmp_error(const Nat& nat, Frame& frame, const PacketView& view, const QuotedPacket& quoted) {
   const auto bytes = frame.bytes();
-  auto& ip = header_at<Ipv4Header>(bytes, view.network);
+  const AddressEnd end = address_end(nat.end);
   // The error may come from a router on the way: what is replaced need not be the connection's own address.
-  const IpAddress before = IpAddress::v4(nat.end == NatEnd::target ? ip.target : ip.source);
-  put_address(ip, nat.end, nat.replacement.address);
-  ip.checksum = ChecksumDelta{ChecksumSum{}.replace(before, nat.replacement.address)}.applied_to(ip.checksum);
+  const IpAddress before = address_at(bytes, view.network, view.family, end);
+  put_address(bytes, view.network, end, nat.replacement.address);
+  if (view.family == Family::ipv4) {
+    auto& checksum = header_at<Ipv4Header>(bytes, view.network).checksum;
+    checksum = ChecksumDelta{ChecksumSum{}.replace(before, nat.replacement.address)}.applied_to(checksum);
+  }
 
   const std::size_t inside = view.transport + sizeof(IcmpHeader);
-  auto& quoted_ip = header_at<Ipv4Header>(bytes, inside);
   // What was the packet's target is the quoted packet's source: errors quote what was sent the other way.
-  put_address(quoted_ip, nat.end == NatEnd::target ? NatEnd::source : NatEnd::target, nat.replacement.address);
-  quoted_ip.checksum = Be16{0};
-  quoted_ip.checksum = ChecksumSum{}.add(bytes.subspan(inside, quoted.header_length)).field();
+  put_address(bytes, inside, end == AddressEnd::target ? AddressEnd::source : AddressEnd::target, nat.replacement.address);
+  fill_ip_checksum(bytes, inside, view.family);
   if (quoted.has_ports) {
     auto& ports = header_at<PortsHeader>(bytes, inside + quoted.header_length);
     (nat.end == NatEnd::target ? ports.source : ports.target) = nat.replacement.port;
   }
-  auto& icmp = header_at<IcmpHeader>(bytes, view.transport);
-  icmp.checksum = Be16{0};
-  icmp.checksum = ChecksumSum{}.add(bytes.subspan(view.transport)).field();
+  fill_icmp_checksum(bytes, view);
 }
 
 }  // namespace director

@@ -1,9 +1,10 @@
-// VS/TUN: the outer header.
+// VS/TUN: the outer headers, written from the inside out: what the tunnel has between the IP headers, then the outer IP header.
 #include "director/forward/tunnel.h"
 
 #include <cstring>
 
 #include "director/net/checksum.h"
+#include "director/net/ip_header.h"
 
 namespace director {
 namespace {
@@ -11,39 +12,100 @@ namespace {
 constexpr std::uint8_t kEcnMask = 0x03;
 constexpr std::uint8_t kEct0 = 0x02;
 constexpr std::uint8_t kCe = 0x03;
+constexpr std::size_t kMostInPacket = 65535;  // what an IP header can say
 
 /// DSCP copied; ECT copied, CE becomes ECT(0): the outer path shall report its own congestion (inet_ecn.h).
 std::uint8_t outer_tos(std::uint8_t inner) {
   return (inner & kEcnMask) == kCe ? static_cast<std::uint8_t>((inner & ~kEcnMask) | kEct0) : inner;
 }
 
-}  // namespace
-
-std::size_t tunnel_overhead(const ServerConfig& server) {
-  return server.endpoint.address.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
+/// Is the inner checksum left to the tunnel's far end? Only where the sender left it to us: a complete one is worth more.
+bool leaves_checksum(TunnelType type, TunnelChecksum checksum, const Offload& offload) {
+  return type == TunnelType::gue && checksum == TunnelChecksum::remote &&
+         offload.checksum == Offload::Checksum::partial && offload.segments == Offload::Segments::none;
 }
 
-Reason encapsulate(Frame& frame, const PacketView& view, const IpAddress& local, const IpAddress& remote, bool copy_df,
-                   std::uint16_t id) {
-  const std::size_t inner_length = frame.length - view.network;
-  const auto inner = header_at<Ipv4Header>(frame.bytes(), view.network);
-  if (frame.push(sizeof(Ipv4Header)) == nullptr) return Reason::no_headroom;
-  const auto bytes = frame.bytes();
-  std::memmove(bytes.data(), bytes.data() + sizeof(Ipv4Header), view.network);  // Ethernet moves to the front
+/// Bytes between the IP headers.
+std::size_t between(TunnelType type, TunnelChecksum checksum, const Offload& offload) {
+  constexpr std::size_t kGreChecksum = 4;
+  switch (type) {
+    case TunnelType::ipip: return 0;
+    case TunnelType::gre: return sizeof(GreHeader) + (checksum == TunnelChecksum::none ? 0 : kGreChecksum);
+    case TunnelType::gue: break;
+  }
+  return sizeof(UdpHeader) + sizeof(GueHeader) + (leaves_checksum(type, checksum, offload) ? sizeof(GueRemoteChecksum) : 0);
+}
 
-  auto& outer = header_at<Ipv4Header>(bytes, view.network);
-  const bool dont_fragment = copy_df && inner.dont_fragment();
-  outer = Ipv4Header{};
-  outer.version_ihl = 0x45;
-  outer.tos = outer_tos(inner.tos);
-  outer.total_length = Be16{static_cast<std::uint16_t>(inner_length + sizeof(Ipv4Header))};
-  outer.fragment = Be16{dont_fragment ? Ipv4Header::kDontFragment : std::uint16_t{0}};
-  outer.id = Be16{dont_fragment ? std::uint16_t{0} : id};
-  outer.ttl = inner.ttl;
-  outer.protocol = Protocol::ipip;
-  outer.source = local.v4_wire();
-  outer.target = remote.v4_wire();
-  outer.checksum = ChecksumSum{}.add(bytes.subspan(view.network, sizeof(Ipv4Header))).field();
+void write_gre(Frame& frame, std::size_t at, Family inner, TunnelChecksum checksum) {
+  const auto bytes = frame.bytes();
+  const bool sum = checksum != TunnelChecksum::none;
+  header_at<GreHeader>(bytes, at) = {Be16{sum ? GreHeader::kChecksum : std::uint16_t{0}},
+                                     Be16{static_cast<std::uint16_t>(ether_type(inner))}};
+  if (!sum) return;
+  header_at<Be32>(bytes, at + sizeof(GreHeader)) = Be32{};
+  header_at<Be16>(bytes, at + sizeof(GreHeader)) = wire_sum(frame, at).field();
+}
+
+/// REQUIRES: bytes [at, inner) are the room for it.
+void write_gue(Frame& frame, std::size_t at, std::size_t inner, Family family, const OuterHeaders& outer) {
+  const auto bytes = frame.bytes();
+  const std::size_t options = inner - at - sizeof(UdpHeader) - sizeof(GueHeader);
+  const auto length = static_cast<std::uint16_t>(bytes.size() - at);
+  header_at<UdpHeader>(bytes, at) = {outer.source_port, outer.target_port, Be16{length}, Be16{}};
+  header_at<GueHeader>(bytes, at + sizeof(UdpHeader)) = {static_cast<std::uint8_t>(options / 4), inside_protocol(family),
+                                                         Be16{options > 0 ? GueHeader::kPrivate : std::uint16_t{0}}};
+  if (options > 0) {
+    Offload& o = frame.offload;
+    const auto start = static_cast<std::uint16_t>(o.checksum_start - inner);
+    header_at<GueRemoteChecksum>(bytes, at + sizeof(UdpHeader) + sizeof(GueHeader)) = {
+        Be32{GueRemoteChecksum::kRemoteChecksum}, Be16{start}, Be16{static_cast<std::uint16_t>(start + o.checksum_offset)}};
+    o.checksum = Offload::Checksum::complete;
+    o.verified = false;
+  }
+  if (outer.checksum == TunnelChecksum::none) return;
+  Be16 sum = pseudo_header_sum(outer.local, outer.remote, Protocol::udp, length)
+                 .add_folded(wire_sum(frame, at).folded())
+                 .field();
+  if (sum == Be16{0}) sum = Be16{0xffff};  // RFC 768: 0 means none
+  header_at<UdpHeader>(bytes, at).checksum = sum;
+}
+
+}  // namespace
+
+std::size_t tunnel_overhead(const ServerConfig& server, const Offload& offload) {
+  return ip_header_size(server.endpoint.address.family()) + between(server.tunnel_type, server.tunnel_checksum, offload);
+}
+
+Reason encapsulate(Frame& frame, const PacketView& view, const OuterHeaders& outer) {
+  // From the packet as it stands in the frame: the view may be older (its TTL is).
+  const bool dont_fragment = outer.copy_df && view.family == Family::ipv4 &&
+                             header_at<Ipv4Header>(frame.bytes(), view.network).dont_fragment();
+  const std::uint8_t tos = tos_at(frame.bytes(), view.network, view.family);
+  const std::uint8_t ttl = ttl_at(frame.bytes(), view.network, view.family);
+  const std::size_t ip_header = ip_header_size(outer.remote.family());
+  const std::size_t opened = ip_header + between(outer.type, outer.checksum, frame.offload);
+  if (frame.length - view.network + opened > kMostInPacket) return Reason::too_big;
+  if (frame.push(opened) == nullptr) return Reason::no_headroom;
+  const auto bytes = frame.bytes();
+  std::memmove(bytes.data(), bytes.data() + opened, view.network);  // Ethernet moves to the front
+  set_ether_type(bytes, outer.remote.family());
+
+  const std::size_t tunnel = view.network + ip_header;
+  Protocol protocol = inside_protocol(view.family);
+  switch (outer.type) {
+    case TunnelType::ipip: break;
+    case TunnelType::gre:
+      protocol = Protocol::gre;
+      write_gre(frame, tunnel, view.family, outer.checksum);
+      break;
+    case TunnelType::gue:
+      protocol = Protocol::udp;
+      write_gue(frame, tunnel, view.network + opened, view.family, outer);
+      break;
+  }
+  write_ip_header(bytes, view.network,
+                  {outer.local, outer.remote, protocol, ttl, outer_tos(tos), dont_fragment,
+                   dont_fragment ? std::uint16_t{0} : outer.id});
   return Reason::none;
 }
 

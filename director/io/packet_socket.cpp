@@ -13,9 +13,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "director/io/device.h"
 #include "director/io/unique_fd.h"
@@ -38,7 +40,11 @@ class PacketSocket final : public Device {
   [[nodiscard]] std::string describe() const override {
     return fmt::format("packet:{} vnet-header checksum tso4 tso6{}", interface_, udp_segments_ ? " uso" : "");
   }
+  void listen_to(const std::vector<MacAddress>& groups) override;
   void link_changed(unsigned index, bool up) override;
+  bool filter(int program) override {
+    return setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program) == 0;
+  }
 
  private:
   struct Slot {
@@ -50,6 +56,7 @@ class PacketSocket final : public Device {
   void option(int name, const char* what);
   void grow_buffer(int forced, int plain);
   void bind_to(unsigned index);
+  void membership(int change, const MacAddress& group);
   Reason accept(mmsghdr& message, const Slot& slot, Frame& frame);
   void count_overflow();
   [[nodiscard]] bool carries(const Frame& frame) const;
@@ -62,6 +69,7 @@ class PacketSocket final : public Device {
   UniqueFd socket_;
   unsigned index_ = 0;
   bool up_ = true;
+  std::vector<MacAddress> groups_;  // joined
   bool udp_segments_ = true;  // until the kernel refuses one
   log::Limiter errors_;
 
@@ -128,6 +136,29 @@ void PacketSocket::bind_to(unsigned index) {
     throw StartupError(ExitCode::lacking, fmt::format("packet:{}: can't listen on the interface: {}",
                                                       interface_, std::strerror(errno)));
   index_ = index;
+  for (const MacAddress& group : groups_) membership(PACKET_ADD_MEMBERSHIP, group);
+}
+
+/// Memberships go with the socket, and with the interface: bind_to() joins again on one that came back.
+void PacketSocket::listen_to(const std::vector<MacAddress>& groups) {
+  const auto in = [](const std::vector<MacAddress>& all, const MacAddress& g) { return std::ranges::find(all, g) != all.end(); };
+  const std::vector<MacAddress> before = std::exchange(groups_, groups);
+  for (const MacAddress& group : before)
+    if (!in(groups_, group)) membership(PACKET_DROP_MEMBERSHIP, group);
+  for (const MacAddress& group : groups_)
+    if (!in(before, group)) membership(PACKET_ADD_MEMBERSHIP, group);
+}
+
+void PacketSocket::membership(int change, const MacAddress& group) {
+  packet_mreq request{};
+  request.mr_ifindex = static_cast<int>(index_);
+  request.mr_type = PACKET_MR_MULTICAST;
+  request.mr_alen = static_cast<unsigned short>(group.bytes.size());
+  std::ranges::copy(group.bytes, request.mr_address);
+  if (setsockopt(socket_.get(), SOL_PACKET, change, &request, sizeof request) == 0) return;
+  if (change == PACKET_ADD_MEMBERSHIP && errors_.allow())
+    log::warning("can't join an Ethernet group, neighbours may not find an IPv6 address",
+                 {{"device", interface_}, {"group", format_as(group)}, {"error", std::strerror(errno)}});
 }
 
 void PacketSocket::link_changed(unsigned index, bool up) {

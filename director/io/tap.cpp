@@ -110,6 +110,7 @@ class Tap final : public Device {
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] std::vector<Change> configuration() const override;
   [[nodiscard]] std::vector<Route> routes() const override;
+  [[nodiscard]] unsigned own_interface() const override { return index_; }
 
  private:
   void make_interface();
@@ -124,6 +125,7 @@ class Tap final : public Device {
   DeviceContext context_;
   UniqueFd file_;
   unsigned offloads_ = 0;
+  unsigned index_ = 0;  // another when the interface had to be made again
   bool udp_segments_ = true;  // until the kernel refuses one
   log::Limiter errors_;
   std::array<std::byte, kMaxFrame> segment_;  // one frame cut from a super-frame
@@ -171,6 +173,7 @@ void Tap::make_interface() {
                                    config_.interface, std::strerror(errno)));
   offer_offloads();
   set_up_link();
+  index_ = if_nametoindex(config_.interface.c_str());
 }
 
 /// What the kernel may hand over unfinished: all that the core can carry, or as much of it as this kernel
@@ -245,9 +248,18 @@ std::string Tap::describe() const {
       (offloads_ & TUN_F_TSO4) != 0 ? " tso4 tso6" : "", (offloads_ & kUso4) != 0 ? " uso" : "");
 }
 
+/// A host of IPv6 has an address of the link, too (RFC 4291, 2.8): listener reports come from it.
+std::vector<Prefix> with_link_local(std::vector<Prefix> addresses, const MacAddress& mac) {
+  const auto is_ipv6 = [](const Prefix& p) { return !p.address.is_v4(); };
+  const auto is_link_local = [](const Prefix& p) { return !p.address.is_v4() && p.address.is_link_local(); };
+  if (std::ranges::any_of(addresses, is_ipv6) && std::ranges::none_of(addresses, is_link_local))
+    addresses.push_back({link_local(mac), 64});
+  return addresses;
+}
+
 std::vector<Change> Tap::configuration() const {
   return {SetDevice{context_.id, name_, *config_.mac, config_.mtu, true, Stack::own},
-          SetAddresses{context_.id, config_.addresses},
+          SetAddresses{context_.id, with_link_local(config_.addresses, *config_.mac)},
           SetForwarding{true}};  // the gateway of masqueraded servers, which have errands of their own
 }
 

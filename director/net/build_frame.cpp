@@ -9,6 +9,7 @@
 #include "director/net/checksum.h"
 #include "director/net/format.h"
 #include "director/net/headers.h"
+#include "director/net/ip_header.h"
 #include "director/net/text_words.h"
 
 namespace director {
@@ -20,7 +21,8 @@ using Bytes = std::vector<std::byte>;
 // -------------------------------------------------------------------------------------------------------
 
 bool is_flag(std::string_view word) {
-  return word == "df" || word == "mf" || word == "rf";
+  return word == "df" || word == "mf" || word == "rf" || word == "atomic" || word == "noext" || word == "router" ||
+         word == "solicited" || word == "override" || word == "v1";
 }
 
 /// Reads one packet up to the end or to the parenthesis that closes it.
@@ -121,9 +123,12 @@ std::optional<Bytes> parse_hex(std::string_view text) {
 std::optional<Endpoint> parse_endpoint(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return {};
-  const auto address = IpAddress::parse(text.substr(0, colon));
+  std::string_view host = text.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  const auto address = IpAddress::parse(host);
   const auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
-  if (!address || !address->is_v4() || !port) return {};
+  if (!address || address->is_v4() == bracketed || !port) return {};
   return Endpoint{*address, Port::of(*port)};
 }
 
@@ -165,23 +170,27 @@ class Builder {
       protocol = kind == "tcp" ? Protocol::tcp : Protocol::udp;
       packet.checksum_offset = kind == "tcp" ? offsetof(TcpHeader, checksum) : offsetof(UdpHeader, checksum);
       upper = kind == "tcp" ? tcp(from.port, to.port) : udp(from.port, to.port);
-    } else if (kind == "icmp") {
-      expect_words(5, "icmp A > B echo-request");
+    } else if (kind == "icmp" || kind == "nd" || kind == "mld") {
       source = address(1);
       target = address(3);
-      protocol = Protocol::icmp;
+      protocol = icmp_protocol(source.family());
       packet.checksum_offset = offsetof(IcmpHeader, checksum);
-      upper = icmp();
+      if (kind == "icmp") expect_words(5, "icmp A > B echo-request");
+      upper = kind == "icmp" ? icmp(source.family()) : kind == "nd" ? neighbour() : listeners();
+      if (kind != "icmp" && source.is_v4()) wrong(fmt::format("\"{}\": {} is of IPv6", text_.head, kind));
+      if (!upper.empty()) usual_ttl_ = usual_ttl(protocol, std::to_integer<std::uint8_t>(upper[0]));
     } else if (kind == "ipip") {
       expect_words(4, "ipip A > B (PACKET)");
       source = address(1);
       target = address(3);
-      protocol = Protocol::ipip;
-      if (text_.inner.size() == 1 && text_.inner_label.empty()) {
-        upper = quoted(text_.inner[0]);
-      } else {
-        wrong("ipip carries a packet: expected `ipip A > B (PACKET)`");
-      }
+      upper = carried();
+      protocol = inside_protocol(is_v4(upper) ? Family::ipv4 : Family::ipv6);
+    } else if (kind == "gre" || kind == "gue") {
+      expect_words(4, "gre A > B (PACKET)");
+      source = address(1);
+      target = address(3);
+      protocol = kind == "gre" ? Protocol::gre : Protocol::udp;
+      upper = kind == "gre" ? gre() : gue(source, target);
     } else if (kind == "ip") {
       expect_words(5, "ip A > B PROTOCOL");
       source = address(1);
@@ -189,10 +198,15 @@ class Builder {
       protocol = protocol_number(word(4));
       upper = payload();
     } else {
-      wrong(fmt::format("\"{}\" isn't a kind of packet; expected tcp, udp, icmp, ip, ipip, arp or ethernet",
+      wrong(fmt::format("\"{}\" isn't a kind of packet; expected tcp, udp, icmp, nd, mld, ip, ipip, gre, gue, arp or ethernet",
                         kind));
     }
-    header(packet, source, target, protocol, upper);
+    if (source.family() != target.family()) wrong(fmt::format("\"{}\": addresses of two families", text_.head));
+    if (source.is_v4() || target.is_v4()) {
+      header(packet, source, target, protocol, upper);
+    } else {
+      header6(packet, source, target, protocol, upper);
+    }
     transport_checksum(packet, source, target, protocol);
     const std::size_t quote = number<std::size_t>("quote", packet.bytes.size());
     if (quote < packet.bytes.size()) packet.bytes.resize(quote);
@@ -204,14 +218,14 @@ class Builder {
                   Be32{},  MacAddress{}, Be32{}};
     if (word(1) == "who-has") {
       expect_words(5, "arp who-has A tell B");
-      arp.target_ip = address(2).v4_wire();
-      arp.sender_ip = address(4).v4_wire();
+      arp.target_ip = address4(2).v4_wire();
+      arp.sender_ip = address4(4).v4_wire();
       arp.sender_mac = mac("sha", source);
       arp.target_mac = mac("tha", MacAddress{});
     } else {
       expect_words(4, "arp A is-at MAC to=B");
       arp.operation = Be16{ArpHeader::kReply};
-      arp.sender_ip = address(1).v4_wire();
+      arp.sender_ip = address4(1).v4_wire();
       if (const auto at = MacAddress::parse(word(3)); at && word(2) == "is-at") {
         arp.sender_mac = *at;
       } else {
@@ -259,11 +273,13 @@ class Builder {
   void finish() {
     for (std::size_t i = 0; i < used_.size(); ++i)
       if (!used_[i]) wrong(fmt::format("\"{}\" isn't a field of this packet", text_.fields[i].name));
-    if (!text_.inner.empty() && words_[0] != "icmp" && words_[0] != "ipip")
+    if (!text_.inner.empty() && words_[0] != "icmp" && words_[0] != "ipip" &&
+        words_[0] != "gre" && words_[0] != "gue")
       wrong(fmt::format("{} has no packet inside", words_[0]));
   }
 
   [[nodiscard]] std::string_view kind() const { return words_[0]; }
+  static bool is_v4(const Bytes& packet) { return std::to_integer<unsigned>(packet[0]) >> 4U == 4; }
 
  private:
   void wrong(std::string message) {
@@ -298,11 +314,18 @@ class Builder {
 
   IpAddress address(std::size_t i) {
     const auto a = IpAddress::parse(word(i));
-    if (!a || !a->is_v4()) {
-      wrong(fmt::format("\"{}\": expected an IPv4 address", word(i)));
-      return {};
-    }
-    return *a;
+    if (!a) wrong(fmt::format("\"{}\": expected an IP address", word(i)));
+    return a.value_or(IpAddress{});
+  }
+  IpAddress address4(std::size_t i) {
+    const IpAddress a = address(i);
+    if (!a.is_v4()) wrong(fmt::format("\"{}\": expected an IPv4 address", word(i)));
+    return a.is_v4() ? a : IpAddress{};
+  }
+  IpAddress address6(std::string_view text) {
+    const auto a = IpAddress::parse(text);
+    if (!a || a->is_v4()) wrong(fmt::format("\"{}\": expected an IPv6 address", text));
+    return a && !a->is_v4() ? *a : IpAddress::v6({});
   }
 
   std::pair<Endpoint, Endpoint> endpoints() {
@@ -379,10 +402,60 @@ class Builder {
     return bytes;
   }
 
-  Bytes icmp() {
+  /// nd A > B who-has T, nd A > B has T
+  Bytes neighbour() {
+    expect_words(6, "nd A > B who-has T");
+    const bool asks = word(4) == "who-has";
+    if (!asks && word(4) != "has") wrong(fmt::format("\"{}\": expected who-has or has", word(4)));
+    std::uint32_t flags = 0;
+    if (flag("router")) flags |= NeighbourHeader::kRouter;
+    if (flag("solicited")) flags |= NeighbourHeader::kSolicited;
+    if (flag("override")) flags |= NeighbourHeader::kOverride;
+    Bytes bytes;
+    append(bytes, NeighbourHeader{asks ? Icmpv6::kNeighbourSolicitation : Icmpv6::kNeighbourAdvertisement, 0, Be16{},
+                                  Be32{flags}, address6(word(5)).bytes()});
+    const std::string_view option = asks ? "slla" : "tlla";
+    if (text_.find(option) != nullptr)
+      append(bytes, LinkAddressOption{asks ? LinkAddressOption::kSource : LinkAddressOption::kTarget, 1, mac(option, {})});
+    const Bytes others = bytes_field("ndopts");
+    bytes.insert(bytes.end(), others.begin(), others.end());
+    return bytes;
+  }
+
+  /// mld A > B query, mld A > B report
+  Bytes listeners() {
+    expect_words(5, "mld A > B query");
+    const bool query = word(4) == "query";
+    if (!query && word(4) != "report") wrong(fmt::format("\"{}\": expected query or report", word(4)));
+    router_alert_ = !flag("noext");
+    const auto group = take("group");
+    Bytes bytes;
+    if (const bool v1 = flag("v1"); query || v1) {
+      constexpr std::uint32_t kDelay = 10000U << 16U;  // ms, RFC 2710's usual
+      append(bytes, NeighbourHeader{query ? Icmpv6::kListenerQuery : Icmpv6::kListenerReport, 0, Be16{},
+                                    Be32{query ? kDelay : 0U}, address6(group.value_or("::")).bytes()});
+      if (!v1) append(bytes, Be32{0x027d0000});  // robustness 2, every 125 s, no sources
+      return bytes;
+    }
+    const auto record = number<std::uint8_t>("record", 4);
+    std::uint16_t count = 0;
+    append(bytes, IcmpHeader{Icmpv6::kListenerReport2, 0, Be16{}, Be16{}, Be16{}});
+    std::string_view groups = take("groups").value_or("");
+    while (!groups.empty()) {
+      const std::size_t comma = std::min(groups.find(','), groups.size());
+      append(bytes, Be32{std::uint32_t{record} << 24U});
+      append(bytes, address6(groups.substr(0, comma)).bytes());
+      groups.remove_prefix(std::min(comma + 1, groups.size()));
+      ++count;
+    }
+    header_at<IcmpHeader>(std::span{bytes}, 0).word1 = Be16{count};
+    return bytes;
+  }
+
+  Bytes icmp(Family family) {
     IcmpHeader icmp{};
     const std::string_view what = word(4);
-    const IcmpName* name = icmp_name(what);
+    const IcmpName* name = icmp_name(family, what);
     if (name != nullptr) {
       icmp.type = name->type;
       icmp.code = name->code;
@@ -405,7 +478,9 @@ class Builder {
       icmp.word0 = Be16{number<std::uint16_t>("ident", 0)};
       icmp.word1 = Be16{number<std::uint16_t>("seq", 0)};
     } else if (kind == IcmpRest::mtu) {
-      icmp.word1 = Be16{number<std::uint16_t>("mtu", icmp.word1.host())};
+      const std::uint32_t mtu = number<std::uint32_t>("mtu", rest);
+      icmp.word0 = Be16{static_cast<std::uint16_t>(mtu >> 16U)};
+      icmp.word1 = Be16{static_cast<std::uint16_t>(mtu)};
     } else if (const auto gateway = kind == IcmpRest::gateway ? take("gw") : std::nullopt) {
       const auto a = IpAddress::parse(*gateway);
       if (!a || !a->is_v4()) {
@@ -421,6 +496,50 @@ class Builder {
       wrong("an ICMP error quotes a packet as about(PACKET)");
     const Bytes behind = text_.inner.empty() ? payload() : quoted(text_.inner[0]);
     bytes.insert(bytes.end(), behind.begin(), behind.end());
+    return bytes;
+  }
+
+  /// What a tunnel carries, of either family.
+  Bytes carried() {
+    if (text_.inner.size() == 1 && text_.inner_label.empty()) return quoted(text_.inner[0]);
+    wrong(fmt::format("{} carries a packet: expected `{} A > B (PACKET)`", words_[0], words_[0]));
+    return Bytes(1);
+  }
+
+  /// csum= of a tunnel header; nothing: it has none.
+  std::optional<Be16> tunnel_checksum(Be16 right) {
+    const PacketText::Field* said = text_.find("csum");
+    if (said != nullptr && said->value != "none") return said_checksum("csum", right);
+    (void)take("csum");
+    return {};
+  }
+
+  Bytes gre() {
+    const Bytes inside = carried();
+    const auto type = Be16{static_cast<std::uint16_t>(is_v4(inside) ? EtherType::ipv4 : EtherType::ipv6)};
+    Bytes bytes;
+    append(bytes, GreHeader{Be16{GreHeader::kChecksum}, type});
+    append(bytes, Be32{});
+    bytes.insert(bytes.end(), inside.begin(), inside.end());
+    if (const auto sum = tunnel_checksum(ChecksumSum{}.add(bytes).field())) {
+      header_at<Be16>(std::span{bytes}, sizeof(GreHeader)) = *sum;
+      return bytes;
+    }
+    bytes.erase(bytes.begin() + sizeof(GreHeader), bytes.begin() + sizeof(GreHeader) + sizeof(Be32));
+    header_at<GreHeader>(std::span{bytes}, 0).flags_version = Be16{};
+    return bytes;
+  }
+
+  Bytes gue(const IpAddress& source, const IpAddress& target) {
+    const Bytes inside = carried();
+    const auto length = static_cast<std::uint16_t>(sizeof(UdpHeader) + sizeof(GueHeader) + inside.size());
+    Bytes bytes;
+    append(bytes, UdpHeader{Port::of(number<std::uint16_t>("sport", 0)), kUsualGuePort, Be16{length}, Be16{}});
+    append(bytes, GueHeader{0, is_v4(inside) ? Protocol::ipip : Protocol::ipv6, Be16{}});
+    bytes.insert(bytes.end(), inside.begin(), inside.end());
+    Be16 right = pseudo_header_sum(source, target, Protocol::udp, length).add(bytes).field();
+    if (right == Be16{}) right = Be16{0xffff};
+    if (const auto sum = tunnel_checksum(right)) header_at<UdpHeader>(std::span{bytes}, 0).checksum = *sum;
     return bytes;
   }
 
@@ -452,7 +571,7 @@ class Builder {
                   Be16{number<std::uint16_t>("iplen", total)},
                   Be16{number<std::uint16_t>("id", 0)},
                   Be16{static_cast<std::uint16_t>(fragment)},
-                  number<std::uint8_t>("ttl", kUsualTtl),
+                  number<std::uint8_t>("ttl", usual_ttl_),
                   protocol,
                   Be16{},
                   source.v4_wire(),
@@ -465,6 +584,59 @@ class Builder {
     if (packet.checksum_offset != 0) packet.checksum_start = bytes.size();
     bytes.insert(bytes.end(), upper.begin(), upper.end());
     packet.bytes = std::move(bytes);
+  }
+
+  /// N/HEX,N/HEX: numbers and bytes of extension headers. Each is announced by what stands in front of it, the last announces `last`;
+  /// returns the number of the first.
+  Protocol extensions(std::string_view name, std::string_view otherwise, Protocol last, Bytes& bytes) {
+    std::string_view text = take(name).value_or(otherwise);
+    Protocol first = last;
+    std::optional<std::size_t> announces;
+    while (!text.empty()) {
+      const std::string_view item = text.substr(0, std::min(text.find(','), text.size()));
+      text.remove_prefix(std::min(item.size() + 1, text.size()));
+      const std::size_t slash = std::min(item.find('/'), item.size());
+      const auto number = parse_number<std::uint8_t>(item.substr(0, slash));
+      const auto body = parse_hex(item.substr(std::min(slash + 1, item.size())));
+      if (!number || !body || body->size() % 4 != 3)
+        wrong(fmt::format("{}={}: expected headers such as 60/00010400000000", name, item));
+      const Protocol kind{number.value_or(0)};
+      if (announces) bytes[*announces] = static_cast<std::byte>(kind);
+      else first = kind;
+      announces = bytes.size();
+      bytes.push_back(static_cast<std::byte>(last));
+      if (body) bytes.insert(bytes.end(), body->begin(), body->end());
+    }
+    return first;
+  }
+
+  void header6(Packet& packet, const IpAddress& source, const IpAddress& target, Protocol protocol, const Bytes& upper) {
+    Bytes behind;  // the fragment header
+    Protocol next = extensions("fext", "", protocol, behind);
+    const std::uint32_t offset = number<std::uint16_t>("offset", 0);
+    if (offset % 8 != 0) wrong("offset=: expected a multiple of eight");
+    const bool more = flag("mf");
+    const bool atomic = flag("atomic");
+    const auto id = number<std::uint32_t>("id", 0);
+    if (more || atomic || offset != 0) {
+      Bytes fragment;
+      append(fragment, Ipv6Fragment{next, 0, Be16{static_cast<std::uint16_t>(offset | (more ? 1U : 0U))}, Be32{id}});
+      behind.insert(behind.begin(), fragment.begin(), fragment.end());
+      next = Ipv6Extension::kFragment;
+    }
+    Bytes before;
+    next = extensions("ext", router_alert_ ? kRouterAlertText : "", next, before);
+    const std::size_t payload = before.size() + behind.size() + upper.size();
+    if (payload > 65535) wrong("larger than an IP packet can be");
+    const std::uint32_t label = number<std::uint32_t>("flow", 0);
+    if (label > 0xfffff) wrong("flow=: expected a label of 20 bits");
+    append(packet.bytes, Ipv6Header{Be32{6U << 28U | std::uint32_t{number<std::uint8_t>("tos", 0)} << 20U | label},
+                                    Be16{number<std::uint16_t>("iplen", static_cast<std::uint16_t>(payload))}, next,
+                                    number<std::uint8_t>("ttl", usual_ttl_), source.bytes(), target.bytes()});
+    packet.bytes.insert(packet.bytes.end(), before.begin(), before.end());
+    packet.bytes.insert(packet.bytes.end(), behind.begin(), behind.end());
+    if (packet.checksum_offset != 0) packet.checksum_start = packet.bytes.size();
+    packet.bytes.insert(packet.bytes.end(), upper.begin(), upper.end());
   }
 
   /// The right value unless the field says something else.
@@ -490,7 +662,7 @@ class Builder {
                                    : pseudo_header_sum(source, target, protocol, transport.size());
     const std::uint16_t segment = number<std::uint16_t>("gso", 0);
     const PacketText::Field* said = text_.find("csum");
-    if (said != nullptr && said->value == "partial" && protocol != Protocol::icmp) {
+    if (said != nullptr && said->value == "partial" && protocol != Protocol::icmp && protocol != Protocol::icmpv6) {
       (void)take("csum");
       field = Be16::from_raw(pseudo.folded());
       packet.offload.checksum = Offload::Checksum::partial;
@@ -505,7 +677,8 @@ class Builder {
     }
     if (segment == 0) return;
     if (packet.offload.checksum != Offload::Checksum::partial) wrong("gso= needs csum=partial");
-    packet.offload.segments = protocol == Protocol::tcp ? Offload::Segments::tcp4 : Offload::Segments::udp;
+    const auto tcp = source.is_v4() ? Offload::Segments::tcp4 : Offload::Segments::tcp6;
+    packet.offload.segments = protocol == Protocol::tcp ? tcp : Offload::Segments::udp;
     packet.offload.segment_size = segment;
     packet.offload.header_length = static_cast<std::uint16_t>(start + header_size_);
   }
@@ -515,6 +688,8 @@ class Builder {
   std::vector<bool> used_;
   std::string& error_;
   std::size_t header_size_ = 0;  // of the transport
+  std::uint8_t usual_ttl_ = kUsualTtl;
+  bool router_alert_ = false;  // listener messages have one
 };
 
 }  // namespace
@@ -541,6 +716,11 @@ Result<BuiltFrame> build_frame(std::string_view line, const MacAddress& source, 
   } else {
     Packet packet = builder.ip_packet();
     bytes = std::move(packet.bytes);
+    if (!Builder::is_v4(bytes)) {
+      ethernet.type = Be16{static_cast<std::uint16_t>(EtherType::ipv6)};
+      const IpAddress to = address_at(bytes, 0, Family::ipv6, AddressEnd::target);
+      if (to.is_multicast() && text->find("dmac") == nullptr) ethernet.target = group_mac(to);
+    }
     built.offload = packet.offload;
     if (built.offload.checksum == Offload::Checksum::partial)
       built.offload.checksum_start =

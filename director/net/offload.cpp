@@ -29,6 +29,19 @@ void finish_checksum(Frame& frame) {
   o.verified = false;
 }
 
+ChecksumSum wire_sum(const Frame& frame, std::size_t from) {
+  const Offload& o = frame.offload;
+  const auto bytes = frame.bytes();
+  if (o.checksum != Offload::Checksum::partial) return ChecksumSum{}.add(bytes.subspan(from));
+  assert(o.checksum_start >= from);
+  // With p the pseudo-header's sum and s that of the bytes with p in the field, the field becomes ~s: s - p + ~s, which is ~p.
+  const Be16 pseudo = header_at<Be16>(bytes, o.checksum_start + std::size_t{o.checksum_offset});
+  const Be16 rest = Be16::from_raw(static_cast<std::uint16_t>(~pseudo.raw()));
+  ChecksumSum sum = ChecksumSum{}.add(bytes.subspan(from, o.checksum_start - from));
+  const bool odd = (o.checksum_start - from) % 2 != 0;  // its bytes then stand the other way round in the words
+  return sum.add(odd ? Be16{static_cast<std::uint16_t>(rest.host() << 8U | rest.host() >> 8U)} : rest);
+}
+
 std::size_t segment_count(const Frame& frame, std::size_t payload) {
   const Offload& o = frame.offload;
   if (o.segments == Offload::Segments::none || o.segment_size == 0 || frame.length <= payload) return 1;

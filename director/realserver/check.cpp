@@ -70,14 +70,21 @@ class Checker {
   Checker(const Options& options, Report& report)
       : options_(options), report_(report), links_(kernel_.links()), addresses_(kernel_.addresses()) {}
 
-  void check(Mode mode, const IpAddress& vip) {
+  void check(const Service& service) {
+    const Mode mode = service.mode;
+    const IpAddress& vip = service.vip;
     fmt::print("{} ({})\n", format_as(vip), format_as(mode));
     check_address(mode, vip);
-    if (vip.is_v4()) check_sysctls();
+    if (vip.is_v4()) {
+      check_sysctls();
+    } else {
+      check_advertisements(vip);
+      if (mode == Mode::dr) check_ipv6(inputs());
+    }
     check_neighbours(mode, vip);
-    if (mode == Mode::tun) check_tunnel(vip);
+    if (mode == Mode::tun) check_tunnel(service);
     check_way_back(vip);
-    check_mtu(mode, vip);
+    check_mtu(service);
   }
 
  private:
@@ -128,6 +135,36 @@ class Checker {
     }
   }
 
+  /// IPv6 has no arp_ignore and needs none: an address of lo is never advertised on another link, whatever the
+  /// settings there (ndisc_recv_ns() in the kernel's net/ipv6/ndisc.c), except by a host that is told to be a
+  /// proxy for it.
+  void check_advertisements(const IpAddress& vip) {
+    const auto entries = kernel_.proxied();
+    for (const Link& link : inputs()) {
+      const bool entry = std::any_of(entries.begin(), entries.end(), [&](const LinkAddress& e) {
+        return e.link == link.id && e.prefix.address == vip;
+      });
+      const bool proxy = setting6("all", "proxy_ndp") != 0 || setting6(link.name, "proxy_ndp") != 0;
+      if (entry && proxy && setting6(link.name, "forwarding") != 0) {
+        report_.fix("nd",
+                    fmt::format("as a proxy this host answers solicitations for the VIP on {}: ip neigh del "
+                                "proxy {} dev {}",
+                                link.name, format_as(vip), link.name));
+      } else {
+        report_.ok("nd", fmt::format("an address of lo is not advertised on {}", link.name));
+      }
+    }
+  }
+
+  /// Docker and others start without IPv6 on some links, or on all.
+  void check_ipv6(const std::vector<Link>& links) {
+    for (const Link& link : links) {
+      const std::string name = conf_name(link.name, "disable_ipv6", Family::ipv6);
+      if (read_sysctl(name).value_or(1) != 0)
+        report_.fix("ipv6", fmt::format("off on {}: sysctl -w {}=0", link.name, name));
+    }
+  }
+
   void check_neighbours(Mode mode, const IpAddress& vip) {
     const std::string_view topic = vip.is_v4() ? "arp" : "neighbours";
     for (const Link& link : inputs()) {
@@ -161,10 +198,15 @@ class Checker {
     }
   }
 
-  void check_tunnel(const IpAddress& vip) {
-    const auto kernels = kernel_tunnel(kernel_, vip.family());
+  void check_tunnel(const Service& service) {
+    const IpAddress& vip = service.vip;
+    std::vector<TunnelEnd> ends = service.ends();
+    const bool bare = std::any_of(ends.begin(), ends.end(), [](const TunnelEnd& e) { return e.is_bare(); });
+    const auto kernels = bare ? kernel_tunnel(kernel_, vip.family()) : std::nullopt;
+    if (kernels) std::erase_if(ends, [](const TunnelEnd& e) { return e.is_bare(); });
     const auto own = decapsulator_status();
-    const std::string up = fmt::format("realserver up --mode tun --vip {} --daemon", format_as(vip));
+    const std::string up =
+        fmt::format("realserver up --mode tun --vip {}{} --daemon", format_as(vip), tunnel_words(service));
     std::string interface;
     if (kernels) {
       interface = kernels->name;
@@ -173,22 +215,33 @@ class Checker {
       } else {
         report_.fix("tunnel", fmt::format("{} is down: ip link set {} up", interface, interface));
       }
-    } else if (!own) {
+    }
+    if (!ends.empty() && !own) {
       report_.fix("tunnel", fmt::format("no decapsulator runs, and this kernel has none: {}", up));
       return;
-    } else {
+    }
+    if (!ends.empty()) {
       interface = own->interface;
       const bool serves = std::find(own->vips.begin(), own->vips.end(), format_as(vip)) != own->vips.end();
-      if (serves) {
-        report_.ok("tunnel", describe(*own));
-      } else {
+      const auto closed = std::find_if(ends.begin(), ends.end(), [&](const TunnelEnd& e) {
+        return std::find(own->tunnels.begin(), own->tunnels.end(), format_as(e)) == own->tunnels.end();
+      });
+      if (!serves) {
         report_.fix("tunnel",
                     fmt::format("the decapsulator (PID {}) doesn't serve this VIP: {}", own->pid, up));
+      } else if (closed != ends.end()) {
+        report_.fix("tunnel",
+                    fmt::format("the decapsulator (PID {}) doesn't open {}: {}", own->pid, format_as(*closed), up));
+      } else {
+        report_.ok("tunnel", describe(*own));
       }
+    }
+    if (!vip.is_v4()) {  // which has no rp_filter
+      if (const auto link = kernel_.link(interface)) check_ipv6({*link});
+      return;
     }
     const ConfValues filter = read_conf("rp_filter");
     const int value = effective(filter, interface);
-    if (!vip.is_v4()) return;
     if (value == 0) {
       report_.ok("rp_filter", fmt::format("0 on {}", interface));
     } else {
@@ -242,11 +295,13 @@ class Checker {
     }
   }
 
-  void check_mtu(Mode mode, const IpAddress& vip) {
-    constexpr std::uint32_t kOuterHeader = 20;
+  void check_mtu(const Service& service) {
+    const Mode mode = service.mode;
+    const IpAddress& vip = service.vip;
     constexpr std::uint32_t kLeast4 = 576;   // RFC 791: what every host must take
     constexpr std::uint32_t kLeast6 = 1280;  // RFC 8200, 5
-    const std::uint32_t overhead = mode == Mode::tun ? kOuterHeader : 0;
+    std::uint32_t overhead = 0;
+    for (const TunnelEnd& end : service.ends()) overhead = std::max(overhead, most_overhead(end));
     const std::uint32_t least = (vip.is_v4() ? kLeast4 : kLeast6) + overhead;
     for (const Link& link : inputs()) {
       if (link.mtu < least) {
@@ -278,6 +333,9 @@ class Checker {
       if (wanted) found.push_back(l);
     }
     return found;
+  }
+  [[nodiscard]] static int setting6(std::string_view scope, std::string_view key) {
+    return read_sysctl(conf_name(scope, key, Family::ipv6)).value_or(0);
   }
   [[nodiscard]] const Link* find(LinkId id) const {
     const auto at = std::find_if(links_.begin(), links_.end(), [&](const Link& l) { return l.id == id; });
@@ -353,6 +411,32 @@ class Checker {
     return macs;
   }
 
+  /// The most a tunnel of that kind adds, in IPv4: GRE's checksum counted in, GUE's remote checksum not.
+  static std::uint32_t most_overhead(const TunnelEnd& end) {
+    constexpr std::uint32_t kIpv4 = 20;
+    switch (end.kind) {
+      case TunnelEnd::Kind::ipip:
+      case TunnelEnd::Kind::sit:
+        return kIpv4;
+      case TunnelEnd::Kind::gre:
+        return kIpv4 + 8;
+      case TunnelEnd::Kind::gue:
+        break;
+    }
+    return kIpv4 + 12;
+  }
+
+  /// The options of `up` that name a service's tunnels.
+  static std::string tunnel_words(const Service& service) {
+    std::string words;
+    for (const TunnelEnd& end : service.tunnels) {
+      const bool gue = end.kind == TunnelEnd::Kind::gue;
+      words += gue ? fmt::format(" --tun-type gue --tun-port {}", end.port.host())
+                   : fmt::format(" --tun-type {}", end.is_bare() ? "ipip" : "gre");
+    }
+    return words;
+  }
+
   static std::string describe(const DecapsulatorStatus& own) {
     std::uint64_t delivered = 0;
     std::uint64_t dropped = 0;
@@ -365,8 +449,8 @@ class Checker {
         why.push_back(fmt::format("{} {}", name, count));
       }
     }
-    return fmt::format("{} ({}), PID {}, from {}: {} packets in, {} dropped{}", own.interface, own.way,
-                       own.pid, own.input, delivered, dropped,
+    return fmt::format("{} ({}), PID {}, {} from {}: {} packets in, {} dropped{}", own.interface, own.way,
+                       own.pid, fmt::join(own.tunnels, ", "), own.input, delivered, dropped,
                        why.empty() ? "" : fmt::format(" ({})", fmt::join(why, ", ")));
   }
 
@@ -392,14 +476,14 @@ ExitCode check(const Options& options) {
   for (const IpAddress& vip : options.vips) {  // set up by other means, or not at all
     const bool known =
         std::any_of(services.begin(), services.end(), [&](const Service& s) { return s.vip == vip; });
-    if (!known) services.push_back({options.mode.value_or(Mode::dr), vip});
+    if (!known) services.push_back({options.mode.value_or(Mode::dr), vip, options.tunnels});
   }
   if (services.empty()) {
     throw Failure(ExitCode::failed, "no VIP is set up here: realserver up, or name one with --vip");
   }
   Report report;
   Checker checker(options, report);
-  for (const Service& s : services) checker.check(s.mode, s.vip);
+  for (const Service& s : services) checker.check(s);
   return report.exit_code();
 }
 

@@ -3,9 +3,11 @@
 // An abstract unix socket belongs to its network namespace and dies with its process: its name is at once the
 // lock that lets one decapsulator run, the way to find it, and nothing to clean up after kill -9. One
 // request, one reply, as text:
-//   status        -> "pid 12", "interface vs-tun0", "input eth0", "vip 10.9.0.100", "count delivered 17", one
-//   a line vips A B ...  -> the VIPs are these from now on; "ok" stop          -> "ok", and the process ends
-// Only root and the user who runs it may say `vips` and `stop`.
+//   status           -> "pid 12", "interface vs-tun0", "input eth0", "vip 10.9.0.100", "tunnel gue:6080",
+//                       "count delivered 17", one a line
+//   serve WORD ...   -> the VIPs and tunnels are these from now on; "ok"
+//   stop             -> "ok", and the process ends
+// Only root and the user who runs it may say `serve` and `stop`.
 #pragma once
 
 #include <optional>

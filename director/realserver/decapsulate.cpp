@@ -4,49 +4,13 @@
 
 #include "director/net/checksum.h"
 #include "director/net/headers.h"
+#include "director/net/tunnel_header.h"
 
 namespace director::realserver {
 namespace {
 
 constexpr std::uint8_t kEcnMask = 0x03;
-
-// --- tunnels -----------------------------------------------------------------------------------------------
-
-/// Where the inner packet begins, counted from the outer header's end, and which family it must be of.
-struct Opened {
-  std::size_t header_length = 0;
-  Family inner = Family::ipv4;
-};
-
-/// A tunnel is its IP protocol and the code that reads what stands between the outer and the inner IP header.
-/// Another one (GRE, GUE) is a function and a line in kTunnels.
-struct Tunnel {
-  Protocol protocol;
-  std::optional<Opened> (*open)(std::span<const std::byte> payload);
-};
-
-/// RFC 2003 and RFC 4213: nothing stands between them.
-template <Family inner>
-std::optional<Opened> open_bare(std::span<const std::byte>) {
-  return Opened{0, inner};
-}
-
-constexpr std::array kTunnels{
-    Tunnel{Protocol::ipip, open_bare<Family::ipv4>},
-    Tunnel{Protocol::ipv6, open_bare<Family::ipv6>},
-};
-constexpr auto kTunnelProtocols = [] {
-  std::array<Protocol, kTunnels.size()> protocols{};
-  std::transform(kTunnels.begin(), kTunnels.end(), protocols.begin(),
-                 [](const Tunnel& t) { return t.protocol; });
-  return protocols;
-}();
-
-const Tunnel* find_tunnel(Protocol protocol) {
-  const auto* const t =
-      std::find_if(kTunnels.begin(), kTunnels.end(), [&](const Tunnel& o) { return o.protocol == protocol; });
-  return t == kTunnels.end() ? nullptr : t;
-}
+constexpr Protocol kIpv6Fragment{44};  // RFC 8200, 4.5
 
 // --- IP headers, outer and inner ---------------------------------------------------------------------------
 
@@ -97,6 +61,12 @@ std::optional<IpView> view_v6(std::span<const std::byte> bytes) {
                 static_cast<Ecn>(first_word >> kIpv6EcnShift & kEcnMask)};
 }
 
+/// Of whichever family it says it is.
+std::optional<IpView> view_outer(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return {};
+  return std::to_integer<unsigned>(bytes[0]) >> 4U == 6 ? view_v6(bytes) : view_v4(bytes);
+}
+
 std::optional<IpView> view_of(Family family, std::span<const std::byte> bytes) {
   return family == Family::ipv4 ? view_v4(bytes) : view_v6(bytes);
 }
@@ -133,6 +103,17 @@ bool describes(const Offload& offload, const IpView& inner) {
          offload.checksum_start + sizeof(TcpHeader) <= inner.total_length;
 }
 
+/// A partial checksum of the tunnel's own UDP header: nobody computed it, as the packet never left the machine. There is
+/// nothing to verify, and nothing to finish.
+/// True if it was so.
+bool forget_outer_checksum(Frame& packet, const IpView& outer) {
+  Offload& o = packet.offload;
+  const bool outers = outer.protocol == Protocol::udp && o.checksum == Offload::Checksum::partial &&
+                      o.checksum_start == outer.header_length && o.checksum_offset == offsetof(UdpHeader, checksum);
+  if (outers) o.checksum = Offload::Checksum::complete;
+  return outers;
+}
+
 /// Bytes up to the payload that a super-frame's segments share; 0 for a single packet, where nobody asks.
 std::size_t headers_of(const Frame& packet) {
   const std::size_t transport = packet.offload.checksum_start;
@@ -150,34 +131,111 @@ std::size_t headers_of(const Frame& packet) {
 
 }  // namespace
 
-std::span<const Protocol> tunnel_protocols() {
-  return kTunnelProtocols;
+Protocol outer_protocol(TunnelEnd::Kind kind) {
+  switch (kind) {
+    case TunnelEnd::Kind::ipip:
+      return Protocol::ipip;
+    case TunnelEnd::Kind::sit:
+      return Protocol::ipv6;
+    case TunnelEnd::Kind::gre:
+      return Protocol::gre;
+    case TunnelEnd::Kind::gue:
+      break;
+  }
+  return Protocol::udp;
 }
 
+namespace {
+
+// --- the tunnel ----------------------------------------------------------------------------------------------
+
+/// The tunnel a packet came through, if one of that kind ends here. REQUIRES: `packet` starts at the outer header.
+const TunnelEnd* find_end(std::span<const std::byte> packet, const IpView& outer, const Admission& admission) {
+  const auto is = [&](const TunnelEnd& end) {
+    if (outer_protocol(end.kind) != outer.protocol) return false;
+    if (end.kind != TunnelEnd::Kind::gue) return true;
+    return outer.total_length >= outer.header_length + sizeof(UdpHeader) &&
+           header_at<UdpHeader>(packet, outer.header_length).target == end.port;
+  };
+  const auto at = std::find_if(admission.ends.begin(), admission.ends.end(), is);
+  return at == admission.ends.end() ? nullptr : &*at;
+}
+
+std::optional<TunnelHeader> read_header(const TunnelEnd& end, std::span<const std::byte> behind_ip) {
+  switch (end.kind) {
+    case TunnelEnd::Kind::gre:
+      return read_gre_header(behind_ip);
+    case TunnelEnd::Kind::gue:
+      return read_gue_header(behind_ip);
+    case TunnelEnd::Kind::ipip:
+    case TunnelEnd::Kind::sit:
+      break;
+  }
+  return read_bare_header(outer_protocol(end.kind));
+}
+
+/// UDP says its length again; what lies behind it is no part of the packet.
+bool trim_to_udp_length(Frame& packet, std::size_t at) {
+  const std::size_t length = header_at<UdpHeader>(packet.bytes(), at).length.host();
+  if (length < sizeof(UdpHeader) || at + length > packet.length) return false;
+  packet.resize(at + length);
+  return true;
+}
+
+/// A GRE or UDP checksum, over the bytes as they are on the wire. Of a super-frame the kernel has verified each segment's,
+/// and what stands here is the first one's.
+bool checksum_holds(const Frame& packet, const IpView& outer) {
+  if (packet.offload.segments != Offload::Segments::none) return true;
+  ChecksumSum sum = wire_sum(packet, outer.header_length);
+  if (outer.protocol == Protocol::udp)
+    sum.add_folded(
+        pseudo_header_sum(outer.source, outer.target, Protocol::udp, packet.length - outer.header_length).folded());
+  return sum.folded() == 0xffff;
+}
+
+}  // namespace
+
 Fate decapsulate(Frame& packet, const Admission& admission) {
-  const auto outer = view_v4(packet.bytes());
+  const auto outer = view_outer(packet.bytes());
   if (!outer) return Fate::outer_malformed;
-  const auto& ip = header_at<Ipv4Header>(packet.bytes(), 0);
-  if (ChecksumSum{}.add(packet.bytes().first(outer->header_length)).field().raw() != 0)
-    return Fate::outer_checksum;
-  if (ip.more_fragments() || ip.fragment_offset() != 0) return Fate::outer_fragment;
+  if (outer->family == Family::ipv4) {
+    const auto& ip = header_at<Ipv4Header>(packet.bytes(), 0);
+    if (ChecksumSum{}.add(packet.bytes().first(outer->header_length)).field().raw() != 0)
+      return Fate::outer_checksum;
+    if (ip.more_fragments() || ip.fragment_offset() != 0) return Fate::outer_fragment;
+  } else if (outer->protocol == kIpv6Fragment) {
+    return Fate::outer_fragment;
+  }
   if (outer->source.is_multicast() || outer->source.is_broadcast() || outer->source.is_unspecified()) {
     return Fate::outer_source;
   }
   if (!admission.own.contains(outer->target)) return Fate::not_ours;
   packet.resize(outer->total_length);  // Ethernet pads short frames
 
-  const Tunnel* const tunnel = find_tunnel(outer->protocol);
-  if (tunnel == nullptr) return Fate::not_a_tunnel;
-  const auto opened = tunnel->open(packet.bytes().subspan(outer->header_length));
-  if (!opened) return Fate::inner_malformed;
-
-  const std::size_t cut = outer->header_length + opened->header_length;
-  if (packet.offload.checksum == Offload::Checksum::partial && packet.offload.checksum_start < cut) {
-    return Fate::bad_offload;
+  const TunnelEnd* const end = find_end(packet.bytes(), *outer, admission);
+  if (end == nullptr) return Fate::not_a_tunnel;
+  const auto header = read_header(*end, packet.bytes().subspan(outer->header_length));
+  if (!header) return Fate::tunnel_malformed;
+  if (end->kind == TunnelEnd::Kind::gue && !trim_to_udp_length(packet, outer->header_length))
+    return Fate::tunnel_malformed;
+  const bool unmade = forget_outer_checksum(packet, *outer);
+  const std::size_t cut = outer->header_length + header->length;
+  if (cut > packet.length) return Fate::tunnel_malformed;
+  if (packet.offload.checksum == Offload::Checksum::partial) {
+    const std::size_t field_end = packet.offload.checksum_start + std::size_t{packet.offload.checksum_offset} + sizeof(Be16);
+    if (packet.offload.checksum_start < cut || field_end > packet.length) return Fate::bad_offload;
   }
+  if (header->has_checksum && !unmade && !checksum_holds(packet, *outer)) return Fate::tunnel_checksum;
   packet.pull(cut);
-  const auto inner = view_of(opened->inner, packet.bytes());
+  if (!end->is_bare()) packet.offload.verified = false;  // that may have been said of the tunnel's checksum
+  if (const auto& remote = header->remote_checksum) {
+    if (packet.offload.checksum == Offload::Checksum::partial || remote->field < remote->start)
+      return Fate::tunnel_malformed;
+    packet.offload.checksum = Offload::Checksum::partial;
+    packet.offload.checksum_start = remote->start;
+    packet.offload.checksum_offset = static_cast<std::uint16_t>(remote->field - remote->start);
+  }
+  const auto inner = view_of(header->inner, packet.bytes());
   if (!inner) return Fate::inner_malformed;
   if (!admission.vips.contains(inner->target)) return Fate::not_a_vip;
   packet.resize(inner->total_length);

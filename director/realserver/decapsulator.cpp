@@ -5,6 +5,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "director/net/headers.h"
 #include "director/realserver/failure.h"
 
 namespace director::realserver {
@@ -26,10 +28,12 @@ std::system_error system_failure(const char* what) {
   return {errno, std::system_category(), what};
 }
 
+/// Without IPv6 in the kernel there is nothing to do for it.
 UniqueFd open_socket(int family, int type, int protocol) {
   UniqueFd fd{::socket(family, type | SOCK_CLOEXEC, protocol)};
   if (fd) return fd;
   if (errno == EPERM || errno == EACCES) throw lacks_privilege("read tunnelled packets");
+  if (errno == EAFNOSUPPORT && family == AF_INET6) return {};
   throw system_failure("socket");
 }
 
@@ -43,12 +47,14 @@ void attach_filter(const UniqueFd& fd, std::vector<sock_filter> program) {
   set_option(fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, "SO_ATTACH_FILTER");
 }
 
-/// Classic BPF: packets for this host's MAC, not from our own interface, of a protocol we open. The rest
+/// Classic BPF: packets for this host's MAC, not from our own interface, of a tunnel that ends here. The rest
 /// never wakes us.
-std::vector<sock_filter> tunnel_filter(LinkId own_interface) {
+std::vector<sock_filter> tunnel_filter(LinkId own_interface, Family outer, const std::vector<TunnelEnd>& ends) {
   constexpr std::uint32_t kAncillary = static_cast<std::uint32_t>(SKF_AD_OFF);
-  constexpr std::uint32_t kIpProtocol =
-      static_cast<std::uint32_t>(SKF_NET_OFF) + 9;  // RFC 791: offset of the field
+  constexpr std::uint32_t kNetwork = static_cast<std::uint32_t>(SKF_NET_OFF);
+  // RFC 791 and RFC 8200: where the protocol, or the next header, stands; what UDP begins with.
+  const std::uint32_t protocol_at = outer == Family::ipv4 ? 9 : 6;
+  constexpr std::uint32_t kUdpTarget = 2;
   std::vector<sock_filter> program{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAncillary + SKF_AD_PKTTYPE),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 1, 0),
@@ -56,17 +62,59 @@ std::vector<sock_filter> tunnel_filter(LinkId own_interface) {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kAncillary + SKF_AD_IFINDEX),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(own_interface), 0, 1),
       BPF_STMT(BPF_RET | BPF_K, 0),
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kIpProtocol),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kNetwork + protocol_at),
   };
-  for (const Protocol p : tunnel_protocols()) {
-    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(p), 0, 1));
+  const auto take_if = [&](std::uint32_t value) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1));
     program.push_back(BPF_STMT(BPF_RET | BPF_K, UINT32_MAX));
+  };
+  for (const TunnelEnd& end : ends)
+    if (end.kind != TunnelEnd::Kind::gue) take_if(static_cast<std::uint32_t>(outer_protocol(end.kind)));
+  program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(Protocol::udp), 1, 0));
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
+  if (outer == Family::ipv4) {
+    program.push_back(BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, kNetwork));
+  } else {
+    program.push_back(BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, std::uint32_t{sizeof(Ipv6Header)}));
   }
+  program.push_back(BPF_STMT(BPF_LD | BPF_H | BPF_IND, kNetwork + kUdpTarget));
+  for (const TunnelEnd& end : ends)
+    if (end.kind == TunnelEnd::Kind::gue) take_if(end.port.host());
   program.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
   return program;
 }
 
-enum class Event : std::uint32_t { packets, addresses, control, signal };
+/// For a socket that is only there to be there.
+void keep_nothing(const UniqueFd& fd) {
+  attach_filter(fd, {BPF_STMT(BPF_RET | BPF_K, 0)});
+}
+
+/// Of both families, where there are two.
+UniqueFd hold_udp_port(Port port) {
+  UniqueFd fd = open_socket(AF_INET6, SOCK_DGRAM, 0);
+  int bound = -1;
+  if (fd) {
+    set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
+    sockaddr_in6 any{};
+    any.sin6_family = AF_INET6;
+    any.sin6_port = port.wire.raw();
+    keep_nothing(fd);
+    bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any);
+  } else {
+    fd = open_socket(AF_INET, SOCK_DGRAM, 0);
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_port = port.wire.raw();
+    keep_nothing(fd);
+    bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any);
+  }
+  if (bound != 0)
+    throw Failure(ExitCode::failed, fmt::format("UDP port {} can't be held for gue: {}; who has it: ss -ulnp sport = :{}",
+                                                port.host(), std::generic_category().message(errno), port.host()));
+  return fd;
+}
+
+enum class Event : std::uint32_t { packets4, packets6, addresses, control, signal };
 
 void watch(int epoll, int fd, Event event) {
   epoll_event e{};
@@ -91,14 +139,22 @@ std::optional<std::size_t> network_offset(const msghdr& message) {
 
 // --- opening -----------------------------------------------------------------------------------------------
 
-Decapsulator::Decapsulator(ControlSocket control, const std::optional<std::string>& input,
-                           const std::vector<IpAddress>& vips)
+Decapsulator::Decapsulator(ControlSocket control, const std::optional<std::string>& input, const Served& served)
     : control_(std::move(control)), input_(input.value_or("all interfaces")), storage_(kBatch * kSlot) {
-  admission_.vips = AddressSet{vips};
+  LinkId link = 0;
+  if (input) {
+    const auto found = kernel_.link(*input);
+    if (!found)
+      throw Failure(ExitCode::usage, fmt::format("--interface {}: no such interface (see: ip link)", *input));
+    link = found->id;
+  }
   follow_addresses();
+  admission_.vips = AddressSet{served.vips};
+  admission_.ends = served.ends;
   silence_kernel();
   injector_ = make_injector(kernel_);
-  open_packet_socket(input);
+  packets4_ = open_packet_socket(ETH_P_IP, link);
+  packets6_ = open_packet_socket(ETH_P_IPV6, link);
 
   sigset_t stop;
   sigemptyset(&stop);
@@ -109,50 +165,72 @@ Decapsulator::Decapsulator(ControlSocket control, const std::optional<std::strin
   if (!signals_) throw system_failure("signalfd");
 }
 
-void Decapsulator::open_packet_socket(const std::optional<std::string>& input) {
-  packets_ = open_socket(AF_PACKET, SOCK_RAW, 0);
+/// Bound last, so that nothing comes that the filter hasn't seen.
+UniqueFd Decapsulator::open_packet_socket(std::uint16_t type, LinkId input) {
+  UniqueFd fd = open_socket(AF_PACKET, SOCK_RAW, 0);
   const int on = 1;
-  set_option(packets_, SOL_PACKET, PACKET_VNET_HDR, on, "PACKET_VNET_HDR");
-  set_option(packets_, SOL_PACKET, PACKET_AUXDATA, on, "PACKET_AUXDATA");
-  if (::setsockopt(packets_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) != 0) {
-    set_option(packets_, SOL_SOCKET, SO_RCVBUF, kReceiveBuffer, "SO_RCVBUF");
+  set_option(fd, SOL_PACKET, PACKET_VNET_HDR, on, "PACKET_VNET_HDR");
+  set_option(fd, SOL_PACKET, PACKET_AUXDATA, on, "PACKET_AUXDATA");
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) != 0) {
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, kReceiveBuffer, "SO_RCVBUF");
   }
-  attach_filter(packets_, tunnel_filter(injector_->link()));
+  const Family outer = type == ETH_P_IP ? Family::ipv4 : Family::ipv6;
+  attach_filter(fd, tunnel_filter(injector_->link(), outer, admission_.ends));
 
   sockaddr_ll where{};
   where.sll_family = AF_PACKET;
-  where.sll_protocol = Be16{ETH_P_IP}.raw();
-  if (input) {
-    const auto link = kernel_.link(*input);
-    if (!link)
-      throw Failure(ExitCode::usage, fmt::format("--interface {}: no such interface (see: ip link)", *input));
-    where.sll_ifindex = link->id;
-  }
-  if (::bind(packets_.get(), reinterpret_cast<const sockaddr*>(&where), sizeof where) != 0)
-    throw system_failure("bind");
+  where.sll_protocol = Be16{type}.raw();
+  where.sll_ifindex = input;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&where), sizeof where) != 0) throw system_failure("bind");
 
-  // A fan-out group of one, for the sake of its DEFRAG flag: the kernel hands fragments over as the packet
+  // A fan-out group of one, for the sake of its DEFRAG flag: the kernel hands IPv4 fragments over as the packet
   // they make up.
   constexpr std::uint32_t kFanout =
       PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_DEFRAG | PACKET_FANOUT_FLAG_UNIQUEID;
-  set_option(packets_, SOL_PACKET, PACKET_FANOUT, kFanout << 16U, "PACKET_FANOUT");
+  if (type == ETH_P_IP) set_option(fd, SOL_PACKET, PACKET_FANOUT, kFanout << 16U, "PACKET_FANOUT");
+  return fd;
 }
 
-/// A raw socket for a protocol makes the kernel take its packets for served (net/ipv4/ip_input.c: no ICMP
-/// "protocol unreachable" where raw_local_deliver() found a socket). Its filter keeps nothing.
+/// Sockets that make the kernel take the tunnels' packets for served (net/ipv4/ip_input.c: no ICMP "protocol
+/// unreachable" where raw_local_deliver() found a socket; net/ipv4/udp.c alike). Their filter keeps nothing.
 void Decapsulator::silence_kernel() {
-  for (const Protocol p : tunnel_protocols()) {
-    UniqueFd raw = open_socket(AF_INET, SOCK_RAW, static_cast<int>(p));
-    attach_filter(raw, {BPF_STMT(BPF_RET | BPF_K, 0)});
-    raw_.push_back(std::move(raw));
+  std::vector<UniqueFd> sockets;
+  for (const TunnelEnd& end : admission_.ends) {
+    if (end.kind == TunnelEnd::Kind::gue) continue;
+    for (const int family : {AF_INET, AF_INET6}) {
+      UniqueFd raw = open_socket(family, SOCK_RAW, static_cast<int>(outer_protocol(end.kind)));
+      if (!raw) continue;
+      keep_nothing(raw);
+      sockets.push_back(std::move(raw));
+    }
   }
+  silencers_.clear();  // a port can be held once: let go first, then hold again
+  for (const TunnelEnd& end : admission_.ends)
+    if (end.kind == TunnelEnd::Kind::gue) sockets.push_back(hold_udp_port(end.port));
+  silencers_ = std::move(sockets);
+}
+
+void Decapsulator::serve(const Served& served) {
+  const std::vector<TunnelEnd> before = std::exchange(admission_.ends, served.ends);
+  if (before != admission_.ends) {
+    try {
+      silence_kernel();
+    } catch (...) {  // the port is somebody else's: go on as before
+      admission_.ends = before;
+      silence_kernel();
+      throw;
+    }
+    attach_filter(packets4_, tunnel_filter(injector_->link(), Family::ipv4, admission_.ends));
+    attach_filter(packets6_, tunnel_filter(injector_->link(), Family::ipv6, admission_.ends));
+  }
+  admission_.vips = AddressSet{served.vips};
 }
 
 void Decapsulator::follow_addresses() {
   address_events_ = open_socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE);
   sockaddr_nl groups{};
   groups.nl_family = AF_NETLINK;
-  groups.nl_groups = RTMGRP_IPV4_IFADDR;
+  groups.nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
   if (::bind(address_events_.get(), reinterpret_cast<const sockaddr*>(&groups), sizeof groups) != 0) {
     throw system_failure("netlink groups");
   }
@@ -173,18 +251,22 @@ void Decapsulator::read_addresses() {
 void Decapsulator::run() {
   const UniqueFd epoll{::epoll_create1(EPOLL_CLOEXEC)};
   if (!epoll) throw system_failure("epoll");
-  watch(epoll.get(), packets_.get(), Event::packets);
+  watch(epoll.get(), packets4_.get(), Event::packets4);
+  watch(epoll.get(), packets6_.get(), Event::packets6);
   watch(epoll.get(), address_events_.get(), Event::addresses);
   watch(epoll.get(), control_.fd(), Event::control);
   watch(epoll.get(), signals_.get(), Event::signal);
 
   while (running_) {
-    std::array<epoll_event, 4> events{};
+    std::array<epoll_event, 5> events{};
     const int n = ::epoll_wait(epoll.get(), events.data(), events.size(), -1);
     for (int i = 0; i < n; ++i) {
       switch (static_cast<Event>(events[static_cast<std::size_t>(i)].data.u32)) {
-        case Event::packets:
-          receive_batches();
+        case Event::packets4:
+          receive_batches(packets4_);
+          break;
+        case Event::packets6:
+          receive_batches(packets6_);
           break;
         case Event::addresses: {
           std::array<char, 8192> news;  // what it says doesn't matter: all addresses are read again
@@ -207,20 +289,20 @@ void Decapsulator::run() {
 // --- receiving ---------------------------------------------------------------------------------------------
 
 /// Some batches, then back to the other events: a flood must not keep `stop` waiting.
-void Decapsulator::receive_batches() {
+void Decapsulator::receive_batches(const UniqueFd& packets) {
   constexpr int kMostBatches = 16;
-  for (int i = 0; i < kMostBatches && receive_batch(); ++i) {
+  for (int i = 0; i < kMostBatches && receive_batch(packets); ++i) {
   }
 
   tpacket_stats statistics{};
   socklen_t size = sizeof statistics;
-  if (::getsockopt(packets_.get(), SOL_PACKET, PACKET_STATISTICS, &statistics, &size) == 0) {
+  if (::getsockopt(packets.get(), SOL_PACKET, PACKET_STATISTICS, &statistics, &size) == 0) {
     count(Fate::not_received) += statistics.tp_drops;
   }
 }
 
 /// One batch in and out; true if there may be more.
-bool Decapsulator::receive_batch() {
+bool Decapsulator::receive_batch(const UniqueFd& packets) {
   for (std::size_t i = 0; i < kBatch; ++i) {
     parts_[i] = {iovec{&headers_[i], sizeof headers_[i]}, iovec{storage_.data() + i * kSlot, kSlot}};
     messages_[i] = {};
@@ -229,7 +311,7 @@ bool Decapsulator::receive_batch() {
     messages_[i].msg_hdr.msg_control = control_space_[i].bytes.data();
     messages_[i].msg_hdr.msg_controllen = control_space_[i].bytes.size();
   }
-  const int n = ::recvmmsg(packets_.get(), messages_.data(), kBatch, MSG_DONTWAIT, nullptr);
+  const int n = ::recvmmsg(packets.get(), messages_.data(), kBatch, MSG_DONTWAIT, nullptr);
   if (n < 0) {
     if (errno == EINVAL) ++count(Fate::undescribed);  // the kernel has dropped it
     return errno == EINVAL ||
@@ -268,11 +350,31 @@ Fate Decapsulator::open_packet(std::size_t slot, const mmsghdr& received) {
   return decapsulate(frame, admission_);
 }
 
+namespace {
+
+/// Words of a `serve` request: VIPs and tunnels, in any order.
+Served parse_served(std::string_view words) {
+  Served served;
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find(' '), words.size());
+    const std::string_view word = words.substr(0, end);
+    if (const auto tunnel = parse_tunnel_end(word)) {
+      served.ends.push_back(*tunnel);
+    } else if (const auto vip = IpAddress::parse(word)) {
+      served.vips.push_back(*vip);
+    }
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  return served;
+}
+
+}  // namespace
+
 // --- answering ---------------------------------------------------------------------------------------------
 
 void Decapsulator::answer_requests() {
   while (const auto request = control_.receive()) {
-    constexpr std::string_view kVips = "vips";
+    constexpr std::string_view kServe = "serve ";
     if (request->text == "status") {
       control_.reply(*request, status());
     } else if (!request->trusted) {
@@ -280,17 +382,13 @@ void Decapsulator::answer_requests() {
     } else if (request->text == "stop") {
       running_ = false;
       control_.reply(*request, "ok");
-    } else if (request->text.starts_with(kVips)) {
-      std::vector<IpAddress> vips;
-      std::string_view rest = std::string_view{request->text}.substr(kVips.size());
-      while (!rest.empty()) {
-        rest.remove_prefix(1);
-        const std::size_t end = std::min(rest.find(' '), rest.size());
-        if (const auto vip = IpAddress::parse(rest.substr(0, end))) vips.push_back(*vip);
-        rest.remove_prefix(end);
+    } else if (request->text.starts_with(kServe)) {
+      try {
+        serve(parse_served(std::string_view{request->text}.substr(kServe.size())));
+        control_.reply(*request, "ok");
+      } catch (const std::exception& e) {
+        control_.reply(*request, e.what());
       }
-      admission_.vips = AddressSet{std::move(vips)};
-      control_.reply(*request, "ok");
     } else {
       control_.reply(*request, "error: unknown request");
     }
@@ -308,6 +406,7 @@ std::string Decapsulator::status() const {
   std::string text = fmt::format("pid {}\ninterface {}\nway {}\ninput {}\n", ::getpid(), injector_->name(),
                                  injector_->description(), input_);
   for (const IpAddress& vip : admission_.vips.addresses()) text += fmt::format("vip {}\n", format_as(vip));
+  for (const TunnelEnd& end : admission_.ends) text += fmt::format("tunnel {}\n", format_as(end));
   return text + counters();
 }
 

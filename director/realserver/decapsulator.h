@@ -1,10 +1,10 @@
 // The decapsulator: what stands in for the kernel's ipip module on a real server of VS/TUN.
 //
-// Tunnelled packets are read where the kernel's IP layer takes them (packet sockets bound to ETH_P_IP: behind
-// GRO, bridges, bonds and nft's netdev ingress hook, before its prerouting hooks), reassembled by the kernel
-// if they came in fragments, opened by decapsulate(), and handed back by an Injector. Raw sockets that want
-// nothing tell the kernel that somebody serves the tunnel protocols, so that it doesn't answer "protocol
-// unreachable". One thread, one epoll set, batches both ways.
+// Tunnelled packets are read where the kernel's IP layer takes them (packet sockets bound to ETH_P_IP and
+// ETH_P_IPV6: behind GRO, bridges, bonds and nft's netdev ingress hook, before its prerouting hooks), reassembled by the kernel
+// if they came in IPv4 fragments, opened by decapsulate(), and handed back by an Injector. Sockets that want
+// nothing, raw ones or on a UDP port, tell the kernel that somebody serves the tunnels, so that it doesn't
+// answer "protocol unreachable" or "port unreachable". One thread, one epoll set, batches both ways.
 #pragma once
 
 #include <linux/filter.h>
@@ -26,12 +26,18 @@
 
 namespace director::realserver {
 
+/// What a decapsulator works for.
+struct Served {
+  std::vector<IpAddress> vips;
+  std::vector<TunnelEnd> ends;  ///< each once, sorted
+};
+
 class Decapsulator {
  public:
   /// Ready to run when this returns: the interface is up, packets are being queued. `input`: the only
   /// interface to read from, all of them if none is named. Throws Failure.
   Decapsulator(ControlSocket control, const std::optional<std::string>& input,
-               const std::vector<IpAddress>& vips);
+               const Served& served);
 
   /// Works until SIGTERM, SIGINT or `stop`.
   void run();
@@ -44,12 +50,14 @@ class Decapsulator {
   static constexpr std::size_t kBatch = 64;
   static constexpr std::size_t kControlSpace = 128;
 
-  void open_packet_socket(const std::optional<std::string>& input);
+  [[nodiscard]] UniqueFd open_packet_socket(std::uint16_t type, LinkId input);
+  void serve(const Served& served);
+  void filter_packets();
   void silence_kernel();
   void follow_addresses();
   void read_addresses();
-  void receive_batches();
-  bool receive_batch();
+  void receive_batches(const UniqueFd& packets);
+  bool receive_batch(const UniqueFd& packets);
   Fate open_packet(std::size_t slot, const mmsghdr& received);
   void answer_requests();
   [[nodiscard]] std::string status() const;
@@ -60,10 +68,11 @@ class Decapsulator {
   std::string input_;
   Admission admission_;
   std::unique_ptr<Injector> injector_;
-  UniqueFd packets_;
+  UniqueFd packets4_;
+  UniqueFd packets6_;
   UniqueFd address_events_;
   UniqueFd signals_;
-  std::vector<UniqueFd> raw_;
+  std::vector<UniqueFd> silencers_;
   bool running_ = true;
 
   std::array<std::uint64_t, kFates.size()> counts_{};

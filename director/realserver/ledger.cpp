@@ -57,11 +57,17 @@ bool take_line(Ledger& ledger, std::span<const std::string_view> words) {
     ledger.name_space = fmt::format("{} {}", words[1], words[2]);
     return true;
   }
-  if (words[0] == "serves" && words.size() == 3) {
+  if (words[0] == "serves" && words.size() >= 3) {
     const auto mode = parse_mode(words[1]);
     const auto vip = IpAddress::parse(words[2]);
     if (!mode || !vip) return false;
-    ledger.services.push_back({*mode, *vip});
+    Service service{*mode, *vip, {}};
+    for (const std::string_view word : words.subspan(3)) {
+      const auto end = parse_tunnel_end(word);
+      if (!end) return false;
+      service.tunnels.push_back(*end);
+    }
+    ledger.services.push_back(std::move(service));
     return true;
   }
   if (words[0] == "changed" && words.size() == 6) {
@@ -77,8 +83,18 @@ bool take_line(Ledger& ledger, std::span<const std::string_view> words) {
 
 }  // namespace
 
-bool Ledger::serves(const Service& s) const {
-  return std::find(services.begin(), services.end(), s) != services.end();
+std::vector<TunnelEnd> Service::ends() const {
+  std::vector<TunnelEnd> ends;
+  if (mode != Mode::tun) return ends;
+  const TunnelEnd bare = TunnelEnd::bare(vip.family());
+  if (tunnels.empty()) ends.push_back(bare);
+  for (const TunnelEnd& t : tunnels) ends.push_back(t.is_bare() ? bare : t);
+  return ends;
+}
+
+Service* Ledger::find(const Service& s) {
+  const auto at = std::find_if(services.begin(), services.end(), [&](const Service& o) { return o.same(s); });
+  return at == services.end() ? nullptr : &*at;
 }
 
 bool Ledger::needs(const Need& need) const {
@@ -112,8 +128,11 @@ std::string write_ledger(const Ledger& ledger) {
   std::string text = fmt::format(
       "# what `realserver up` changed in this network namespace; `realserver down` reads it\nnamespace {}\n",
       ledger.name_space);
-  for (const Service& s : ledger.services)
-    text += fmt::format("serves {} {}\n", format_as(s.mode), format_as(s.vip));
+  for (const Service& s : ledger.services) {
+    text += fmt::format("serves {} {}", format_as(s.mode), format_as(s.vip));
+    for (const TunnelEnd& t : s.tunnels) text += " " + format_as(t);
+    text += "\n";
+  }
   for (const Change& c : ledger.changes) {
     text += fmt::format("changed {} {} {} {} {}\n", word(c.need), word(c.kind), c.what, c.before, c.after);
   }

@@ -47,13 +47,14 @@ Ledger read_file(const std::filesystem::path& path, const std::string& identity)
   Ledger empty;
   empty.name_space = identity;
   const std::string text = read_all(path);
-  if (text.empty()) return empty;
+  // What another namespace left under the same inode number, perhaps in words of another version, is no matter.
+  if (text.find(fmt::format("\nnamespace {}\n", identity)) == std::string::npos) return empty;
   auto ledger = read_ledger(text);
   if (!ledger) {
     throw Failure(ExitCode::failed, fmt::format("{}: {}; remove the file to forget what was changed",
                                                 path.string(), ledger.error().message));
   }
-  return ledger->name_space == identity ? *ledger : empty;
+  return *ledger;
 }
 
 }  // namespace

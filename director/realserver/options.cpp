@@ -17,19 +17,24 @@ namespace po = boost::program_options;
 constexpr const char* kHelp =
     R"(realserver: prepares and checks this host as an LVS real server (VS/DR, VS/TUN)
 
-  realserver up    --mode dr|tun --vip ADDRESS... [--interface IF] [--daemon]
+  realserver up    --mode dr|tun --vip ADDRESS... [--tun-type TYPE]... [--tun-port PORT]
+                   [--interface IF] [--daemon]
   realserver down  --mode dr|tun --vip ADDRESS...
   realserver check [--vip ADDRESS...] [--mode dr|tun] [--interface IF] [--client ADDRESS]
 
-up     puts the VIP on lo, keeps this host from answering ARP for it and, for tun, sees
-       to a decapsulator: the kernel's where it has one, else realserver's own, which
-       stays in the foreground. Prints each change; saying it again changes nothing.
+up     puts the VIP on lo, keeps this host from answering ARP for it (IPv6 is quiet by
+       itself) and, for tun, sees to a decapsulator: the kernel's where it has one, else
+       realserver's own, which stays in the foreground. Prints each change; saying it
+       again changes nothing.
 down   puts back what up changed.
-check  who answers ARP for the VIP, the settings, the tunnel, the way back, the MTU:
-       a line each, ok or what to do.
+check  who answers ARP or neighbour discovery for the VIP, the settings, the tunnel, the
+       way back, the MTU: a line each, ok or what to do.
 
   --mode dr|tun      how packets reach this host: unchanged, or in an IP tunnel
   --vip ADDRESS      a virtual address, IPv4 or IPv6; repeatable
+  --tun-type TYPE    what the tunnel is: ipip (default), gre or gue, as in the director's
+                     rules; repeatable: several kinds at once. Checksums need no option
+  --tun-port PORT    the UDP port of gue (default: 6080)
   --interface IF     the link to the director (default: all)
   --daemon           the decapsulator goes to the background once it works
   --client ADDRESS   check the way back to this client
@@ -61,6 +66,30 @@ IpAddress parse_vip(const std::string& text) {
   return *vip;
 }
 
+/// --tun-type, each once; gue with the port.
+std::vector<TunnelEnd> parse_tunnels(const po::variables_map& given) {
+  std::vector<TunnelEnd> ends;
+  bool gue = false;
+  const Port port = given.count("tun-port") != 0 ? Port::of(given["tun-port"].as<std::uint16_t>()) : kGuePort;
+  if (port == Port{}) throw usage("--tun-port 0: expected a port from 1 to 65535");
+  if (given.count("tun-type") != 0) {
+    for (const std::string& word : given["tun-type"].as<std::vector<std::string>>()) {
+      TunnelEnd end;
+      if (word == "gre") {
+        end.kind = TunnelEnd::Kind::gre;
+      } else if (word == "gue") {
+        end = {TunnelEnd::Kind::gue, port};
+        gue = true;
+      } else if (word != "ipip") {
+        throw usage(fmt::format("--tun-type {}: expected ipip, gre or gue", word));
+      }
+      if (std::find(ends.begin(), ends.end(), end) == ends.end()) ends.push_back(end);
+    }
+  }
+  if (given.count("tun-port") != 0 && !gue) throw usage("--tun-port is for --tun-type gue");
+  return ends;
+}
+
 Options take(const po::variables_map& given) {
   Options options;
   if (given.count("help") != 0) return options;
@@ -87,6 +116,8 @@ Options take(const po::variables_map& given) {
         options.vips.push_back(vip);
     }
   }
+  options.tunnels = parse_tunnels(given);
+  if (!options.tunnels.empty() && options.mode == Mode::dr) throw usage("--tun-type is for --mode tun");
   if (given.count("interface") != 0) options.interface = given["interface"].as<std::string>();
   if (given.count("client") != 0) {
     const auto& text = given["client"].as<std::string>();
@@ -111,6 +142,8 @@ Options parse_options(int argc, const char* const* argv) {
       ("help,h", "")("version", "")("daemon", "")                                 //
       ("mode", po::value<std::string>())                                          //
       ("vip", po::value<std::vector<std::string>>()->composing())                 //
+      ("tun-type", po::value<std::vector<std::string>>()->composing())            //
+      ("tun-port", po::value<std::uint16_t>())                                    //
       ("interface", po::value<std::string>())                                     //
       ("client", po::value<std::string>())                                        //
       ("state", po::value<std::string>()->default_value(kDefaultStateDirectory))  //

@@ -19,6 +19,7 @@ struct Options {
   Command command = Command::help;
   std::optional<Mode> mode;
   std::vector<IpAddress> vips;  ///< each once, in the order given
+  std::vector<TunnelEnd> tunnels;  ///< each once; none named: bare ones
   std::optional<std::string> interface;
   std::optional<IpAddress> client;
   Running running = Running::foreground;

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::string_view kRoot = "/proc/sys/net/ipv4/conf";
 constexpr std::string_view kPrefix = "net.ipv4.conf.";
+constexpr std::string_view kPrefix6 = "net.ipv6.conf.";
 
 /// sysctl(8): dots separate, and a slash stands for a dot inside a name.
 std::string path_of(std::string_view name) {
@@ -54,10 +55,10 @@ bool write_by_netlink(RtNetlink& kernel, std::string_view name, int value) {
 
 }  // namespace
 
-std::string conf_name(std::string_view scope, std::string_view key) {
+std::string conf_name(std::string_view scope, std::string_view key, Family family) {
   std::string safe{scope};
   std::replace(safe.begin(), safe.end(), '.', '/');
-  return fmt::format("{}{}.{}", kPrefix, safe, key);
+  return fmt::format("{}{}.{}", family == Family::ipv4 ? kPrefix : kPrefix6, safe, key);
 }
 
 std::optional<int> read_sysctl(std::string_view name) {

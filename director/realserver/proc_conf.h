@@ -1,5 +1,5 @@
-// net.ipv4.conf.*: the kernel's per-interface IPv4 settings, by /proc/sys and, for a single interface, by
-// netlink.
+// net.ipv4.conf.* and net.ipv6.conf.*: the kernel's settings per interface, by /proc/sys and, for a single
+// interface's IPv4, by netlink.
 #pragma once
 
 #include <optional>
@@ -13,9 +13,10 @@
 namespace director::realserver {
 
 /// "net.ipv4.conf.all.arp_ignore". A dot in an interface's name is written as a slash, as sysctl(8) does.
-[[nodiscard]] std::string conf_name(std::string_view scope, std::string_view key);
+[[nodiscard]] std::string conf_name(std::string_view scope, std::string_view key,
+                                    Family family = Family::ipv4);
 
-/// The key's value in every scope there is.
+/// The IPv4 key's value in every scope there is.
 [[nodiscard]] ConfValues read_conf(std::string_view key);
 [[nodiscard]] std::optional<int> read_sysctl(std::string_view name);
 [[nodiscard]] AllScope all_scope();

@@ -5,6 +5,7 @@
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 
@@ -206,6 +207,19 @@ std::vector<LinkAddress> RtNetlink::addresses() {
     if (!address) return {};
     return LinkAddress{
         static_cast<LinkId>(info.ifa_index), {*address, info.ifa_prefixlen}, info.ifa_scope == RT_SCOPE_LINK};
+  });
+}
+
+std::vector<LinkAddress> RtNetlink::proxied() {
+  Request request(RTM_GETNEIGH, NLM_F_DUMP);
+  auto& body = request.body<ndmsg>();
+  body.ndm_family = AF_INET6;
+  body.ndm_flags = NTF_PROXY;
+  return dump<LinkAddress>(request.header(), [](const nlmsghdr* m) -> std::optional<LinkAddress> {
+    const auto& entry = *static_cast<const ndmsg*>(mnl_nlmsg_get_payload(m));
+    const auto address = Attributes(m, sizeof entry).address(NDA_DST);
+    if (!address || (entry.ndm_flags & NTF_PROXY) == 0) return {};
+    return LinkAddress{entry.ndm_ifindex, {*address, 128}, false};
   });
 }
 

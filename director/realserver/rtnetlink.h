@@ -51,6 +51,9 @@ class RtNetlink {
   [[nodiscard]] std::vector<Link> links();
   [[nodiscard]] std::optional<Link> link(std::string_view name);
   [[nodiscard]] std::vector<LinkAddress> addresses();
+  /// The IPv6 addresses this host answers neighbour solicitations for in somebody else's name, as /128 on the
+  /// link where it does (`ip -6 neigh show proxy`).
+  [[nodiscard]] std::vector<LinkAddress> proxied();
   /// None when there is no route. `source` makes it the answer for a reply from that address.
   [[nodiscard]] std::optional<Route> route_to(const IpAddress& target, const IpAddress& source);
   [[nodiscard]] std::optional<Route> default_route(Family family);

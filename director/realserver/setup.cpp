@@ -245,11 +245,25 @@ bool use_kernel_tunnel(RtNetlink& kernel, Workshop& workshop, Family inner) {
   return true;
 }
 
-/// The VIPs whose packets only realserver's own decapsulator can take out.
-std::vector<IpAddress> own_vips(RtNetlink& kernel, const Ledger& ledger) {
-  std::vector<IpAddress> own;
-  for (const IpAddress& vip : ledger.vips(Mode::tun))
-    if (!kernel_tunnel(kernel, vip.family())) own.push_back(vip);
+/// Of a service's tunnels those that only realserver's own decapsulator can open: what the kernel's
+/// ipip and sit open is left to them.
+std::vector<TunnelEnd> own_ends(RtNetlink& kernel, const Service& service) {
+  std::vector<TunnelEnd> own = service.ends();
+  if (kernel_tunnel(kernel, service.vip.family())) std::erase_if(own, [](const TunnelEnd& e) { return e.is_bare(); });
+  return own;
+}
+
+/// What realserver's own decapsulator has to do.
+Served own_work(RtNetlink& kernel, const Ledger& ledger) {
+  Served own;
+  for (const Service& service : ledger.services) {
+    const std::vector<TunnelEnd> ends = own_ends(kernel, service);
+    if (ends.empty()) continue;
+    own.vips.push_back(service.vip);
+    own.ends.insert(own.ends.end(), ends.begin(), ends.end());
+  }
+  std::sort(own.ends.begin(), own.ends.end());
+  own.ends.erase(std::unique(own.ends.begin(), own.ends.end()), own.ends.end());
   return own;
 }
 
@@ -259,8 +273,10 @@ std::vector<std::string> words(const std::vector<IpAddress>& vips) {
   return texts;
 }
 
-std::string vips_request(const std::vector<IpAddress>& vips) {
-  return fmt::format("vips {}", fmt::join(words(vips), " "));
+std::string serve_request(const Served& served) {
+  std::vector<std::string> all = words(served.vips);
+  for (const TunnelEnd& end : served.ends) all.push_back(format_as(end));
+  return fmt::format("serve {}", fmt::join(all, " "));
 }
 
 void demand_ok(const std::optional<std::string>& reply) {
@@ -276,23 +292,47 @@ void prepare(RtNetlink& kernel, LedgerFile& file, const Options& options) {
     quiet_arp(kernel, workshop);
   }
   if (*options.mode == Mode::dr) return;
-  bool own = false;
+  bool own = std::any_of(options.tunnels.begin(), options.tunnels.end(), [](const TunnelEnd& t) { return !t.is_bare(); });
+  const bool bare = options.tunnels.empty() || std::any_of(options.tunnels.begin(), options.tunnels.end(),
+                                                           [](const TunnelEnd& t) { return t.is_bare(); });
   for (const Family family : {Family::ipv4, Family::ipv6}) {
     const bool wanted = std::any_of(options.vips.begin(), options.vips.end(),
                                     [&](const IpAddress& v) { return v.family() == family; });
-    if (wanted && !use_kernel_tunnel(kernel, workshop, family)) own = true;
+    if (bare && wanted && !use_kernel_tunnel(kernel, workshop, family)) own = true;
   }
   if (!own) return;
   const auto running = decapsulator_status();
   allow_tunnelled_sources(workshop, running ? running->interface : kTunnelInterface);
 }
 
+/// Docker and others start without IPv6 on lo, where a VIP could not even be written down then.
+void allow_ipv6(Workshop& workshop, const std::string& interface) {
+  const std::string name = conf_name(interface, "disable_ipv6", Family::ipv6);
+  if (read_sysctl(name).value_or(0) == 0) return;
+  workshop.ensure({Need::While::any, {}}, Change::Kind::sysctl, name, "0");
+}
+
+/// The same where our own tunnel's packets come out. The interface goes with its process, so nothing has to be
+/// put back.
+void allow_ipv6_out_of(RtNetlink& kernel, const std::string& tunnel) {
+  const std::string name = conf_name(tunnel, "disable_ipv6", Family::ipv6);
+  if (read_sysctl(name).value_or(0) == 0) return;
+  if (all_scope() == AllScope::read_only) {  // the interface has its setting from here
+    throw read_only_setting(conf_name("default", "disable_ipv6", Family::ipv6), 0);
+  }
+  write_sysctl(kernel, name, 0);
+}
+
 /// Last of all: this host never answers ARP for a VIP, not for a moment, and a VIP on lo means that it is
-/// served.
-void publish(RtNetlink& kernel, LedgerFile& file, const Options& options) {
+/// served. `tunnel`: the interface of our own decapsulator, empty if none is needed.
+void publish(RtNetlink& kernel, LedgerFile& file, const Options& options, const std::string& tunnel) {
   Workshop workshop(kernel, file);
   workshop.ensure({Need::While::any, {}}, Change::Kind::link, "lo", kUp);
   for (const IpAddress& vip : options.vips) {
+    if (!vip.is_v4()) {
+      allow_ipv6(workshop, "lo");
+      if (!tunnel.empty()) allow_ipv6_out_of(kernel, tunnel);
+    }
     const Prefix host{vip, static_cast<std::uint8_t>(vip.wire().size() * 8)};
     workshop.ensure({Need::While::vip, vip}, Change::Kind::address, format_as(host) + std::string{kOnLo},
                     kPresent);
@@ -313,17 +353,27 @@ bool wait_until(Condition condition, std::chrono::milliseconds deadline) {
   return true;
 }
 
-std::string introduction(const Decapsulator& d, const Options& options) {
-  return fmt::format("decapsulator: PID {}, from {} to {} ({})", ::getpid(),
+/// Called with the interface that packets come out of.
+using WhenReady = std::function<void(const std::string& tunnel)>;
+
+std::string own_tunnel() {
+  const auto running = decapsulator_status();
+  return running ? running->interface : std::string{};
+}
+
+std::string introduction(const Decapsulator& d, const Options& options, const Served& served) {
+  std::vector<std::string> ends;
+  for (const TunnelEnd& end : served.ends) ends.push_back(format_as(end));
+  return fmt::format("decapsulator: PID {}, {} from {} to {} ({})", ::getpid(), fmt::join(ends, ", "),
                      options.interface.value_or("all interfaces"), d.injector().name(),
                      d.injector().description());
 }
 
-ExitCode run_in_foreground(ControlSocket control, const Options& options, const std::vector<IpAddress>& vips,
-                           const std::function<void()>& when_ready) {
-  Decapsulator decapsulator(std::move(control), options.interface, vips);
-  when_ready();
-  say(introduction(decapsulator, options) + "; Ctrl-C ends it, `realserver down` puts back the rest");
+ExitCode run_in_foreground(ControlSocket control, const Options& options, const Served& served,
+                           const WhenReady& when_ready) {
+  Decapsulator decapsulator(std::move(control), options.interface, served);
+  when_ready(decapsulator.injector().name());
+  say(introduction(decapsulator, options, served) + "; Ctrl-C ends it, `realserver down` puts back the rest");
   decapsulator.run();
   say("decapsulator: ended\n" + decapsulator.counters());
   return ExitCode::ok;
@@ -336,14 +386,14 @@ void report(int fd, ExitCode code, const std::string& sentence) {
 }
 
 [[noreturn]] void live_as_daemon(UniqueFd parent, ControlSocket control, const Options& options,
-                                 const std::vector<IpAddress>& vips) {
+                                 const Served& served) {
   ::setsid();
   if (::chdir("/") != 0) ::_exit(static_cast<int>(ExitCode::failed));
   try {
-    Decapsulator decapsulator(std::move(control), options.interface, vips);
+    Decapsulator decapsulator(std::move(control), options.interface, served);
     const UniqueFd nowhere{::open("/dev/null", O_RDWR | O_CLOEXEC)};
     for (const int standard : {0, 1, 2}) ::dup2(nowhere.get(), standard);
-    report(parent.get(), ExitCode::ok, introduction(decapsulator, options));
+    report(parent.get(), ExitCode::ok, introduction(decapsulator, options, served));
     parent = UniqueFd{};
     decapsulator.run();
   } catch (const Failure& failure) {
@@ -354,8 +404,8 @@ void report(int fd, ExitCode code, const std::string& sentence) {
   ::_exit(0);
 }
 
-ExitCode run_in_background(ControlSocket control, const Options& options, const std::vector<IpAddress>& vips,
-                           const std::function<void()>& when_ready) {
+ExitCode run_in_background(ControlSocket control, const Options& options, const Served& served,
+                           const WhenReady& when_ready) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::system_error(errno, std::system_category(), "pipe");
   UniqueFd from_child{ends[0]};
@@ -364,7 +414,7 @@ ExitCode run_in_background(ControlSocket control, const Options& options, const 
   if (child < 0) throw std::system_error(errno, std::system_category(), "fork");
   if (child == 0) {
     from_child = UniqueFd{};
-    live_as_daemon(std::move(to_parent), std::move(control), options, vips);
+    live_as_daemon(std::move(to_parent), std::move(control), options, served);
   }
   to_parent = UniqueFd{};
   std::string word;
@@ -375,20 +425,20 @@ ExitCode run_in_background(ControlSocket control, const Options& options, const 
   if (word.empty()) throw Failure(ExitCode::failed, "the decapsulator died before it could say why");
   const auto code = static_cast<ExitCode>(word.front());
   if (code != ExitCode::ok) throw Failure(code, word.substr(1));
-  when_ready();
+  when_ready(own_tunnel());
   say(word.substr(1));
   return ExitCode::ok;
 }
 
-/// Tells a running decapsulator which VIPs are left for it, or to end when none are.
-void keep_decapsulator_for(RtNetlink& kernel, const std::vector<IpAddress>& left) {
+/// Tells a running decapsulator what is left for it, or to end when nothing is.
+void keep_decapsulator_for(RtNetlink& kernel, const Served& left) {
   const auto running = decapsulator_status();
   if (!running) {
     remove_left_pair(kernel);
     return;
   }
-  if (!left.empty()) {
-    demand_ok(ask_decapsulator(vips_request(left)));
+  if (!left.vips.empty()) {
+    demand_ok(ask_decapsulator(serve_request(left)));
     return;
   }
   demand_ok(ask_decapsulator("stop"));
@@ -404,16 +454,29 @@ void keep_decapsulator_for(RtNetlink& kernel, const std::vector<IpAddress>& left
 bool withdraw(RtNetlink& kernel, LedgerFile& file, const std::vector<Service>& services) {
   auto& served = file.ledger.services;
   const auto rest = std::remove_if(served.begin(), served.end(), [&](const Service& s) {
-    return std::find(services.begin(), services.end(), s) != services.end();
+    return std::any_of(services.begin(), services.end(), [&](const Service& gone) { return gone.same(s); });
   });
   const bool found = rest != served.end();
   served.erase(rest, served.end());
   const bool tunnelled =
       std::any_of(services.begin(), services.end(), [](const Service& s) { return s.mode == Mode::tun; });
-  if (tunnelled) keep_decapsulator_for(kernel, own_vips(kernel, file.ledger));
+  if (tunnelled) keep_decapsulator_for(kernel, own_work(kernel, file.ledger));
   file.save();
   Workshop(kernel, file).undo_unneeded();
   return found;
+}
+
+/// Further tunnels for a service that has some; none named: bare ones.
+void extend(Service& service, const std::vector<TunnelEnd>& tunnels) {
+  const bool only_bare = tunnels.empty() || tunnels == std::vector{TunnelEnd{}};
+  if (service.tunnels.empty() && only_bare) return;
+  if (service.tunnels.empty()) service.tunnels.push_back({});
+  const auto add = [&](const TunnelEnd& end) {
+    if (std::find(service.tunnels.begin(), service.tunnels.end(), end) == service.tunnels.end())
+      service.tunnels.push_back(end);
+  };
+  if (tunnels.empty()) add({});
+  for (const TunnelEnd& end : tunnels) add(end);
 }
 
 }  // namespace
@@ -434,29 +497,34 @@ ExitCode up(const Options& options) {
     throw Failure(ExitCode::usage,
                   fmt::format("--interface {}: no such interface (see: ip link)", *options.interface));
   }
-  std::vector<Service> fresh;  // what to take back if this goes wrong
-  const auto publish_vips = [&] {
+  std::vector<Service> fresh;     // what to take back if this goes wrong
+  std::vector<Service> extended;  // and how those were that it goes on with
+  const WhenReady publish_vips = [&](const std::string& tunnel) {
     LedgerFile file(options.state);
-    publish(kernel, file, options);
+    publish(kernel, file, options, tunnel);
   };
   try {
-    std::vector<IpAddress> own;
+    Served own;
     {
       LedgerFile file(options.state);
       for (const IpAddress& vip : options.vips) {
-        const Service service{*options.mode, vip};
-        if (file.ledger.serves(service)) continue;
+        const Service service{*options.mode, vip, options.tunnels};
+        if (Service* known = file.ledger.find(service)) {
+          extended.push_back(*known);
+          extend(*known, options.tunnels);
+          continue;
+        }
         fresh.push_back(service);
         file.ledger.services.push_back(service);
       }
       file.save();
       prepare(kernel, file, options);
-      if (*options.mode == Mode::tun) own = own_vips(kernel, file.ledger);
+      if (*options.mode == Mode::tun) own = own_work(kernel, file.ledger);
     }  // whoever comes next may have the ledger while the decapsulator runs
-    auto control = own.empty() ? std::nullopt : ControlSocket::open();
+    auto control = own.vips.empty() ? std::nullopt : ControlSocket::open();
     if (!control) {
-      if (!own.empty()) demand_ok(ask_decapsulator(vips_request(own)));
-      publish_vips();
+      if (!own.vips.empty()) demand_ok(ask_decapsulator(serve_request(own)));
+      publish_vips(own.vips.empty() ? std::string{} : own_tunnel());
       say(fmt::format("{}: ready", fmt::join(words(options.vips), ", ")));
       return ExitCode::ok;
     }
@@ -465,6 +533,8 @@ ExitCode up(const Options& options) {
                : run_in_foreground(std::move(*control), options, own, publish_vips);
   } catch (...) {
     LedgerFile file(options.state);
+    for (const Service& before : extended)
+      if (Service* now = file.ledger.find(before)) *now = before;
     withdraw(kernel, file, fresh);
     throw;
   }
@@ -475,7 +545,7 @@ ExitCode down(const Options& options) {
   RtNetlink kernel;
   LedgerFile file(options.state);
   std::vector<Service> services;
-  for (const IpAddress& vip : options.vips) services.push_back({*options.mode, vip});
+  for (const IpAddress& vip : options.vips) services.push_back({*options.mode, vip, {}});
 
   if (!withdraw(kernel, file, services)) say("nothing to put back: `up` has changed nothing here for that");
   return ExitCode::ok;

@@ -22,6 +22,7 @@ std::optional<DecapsulatorStatus> decapsulator_status() {
     if (key == "way") status.way = value;
     if (key == "input") status.input = value;
     if (key == "vip") status.vips.push_back(value);
+    if (key == "tunnel") status.tunnels.push_back(value);
     if (key == "count") {
       std::istringstream words(value);
       std::string name;

@@ -15,6 +15,7 @@ struct DecapsulatorStatus {
   std::string way;        ///< "TUN", "veth"
   std::string input;
   std::vector<std::string> vips;
+  std::vector<std::string> tunnels;  ///< "ipip", "gre", "gue:6080"
   std::vector<std::pair<std::string, std::uint64_t>> counts;  ///< by fate, those that are not zero
 };
 

@@ -21,6 +21,8 @@ class DestinationHashing final : public Scheduler {
     for (std::size_t i = 0; i < kHashSlots; ++i) slots_[i] = servers[i % servers.size()];
   }
 
+  [[nodiscard]] std::vector<const RealServer*> slots() const override { return {slots_.begin(), slots_.end()}; }
+
  private:
   std::array<RealServer*, kHashSlots> slots_{};
 };

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::size_t kMostEntries = 16384;      // 16 for each of 1024 buckets
 constexpr Duration kIdleWhenFull = 6min;         // ENTRY_TIMEOUT
-constexpr Duration kForget = 24h;                // lblc_expiration, lblcr_expiration
 
 struct AddressHash {
   std::size_t operator()(const IpAddress& a) const { return folded(a) * std::size_t{0x9e3779b97f4a7c15U}; }
@@ -38,7 +37,7 @@ class Destinations {
 
   Entry* find(const IpAddress& a, Instant now) {
     const auto it = entries_.find(a);
-    if (it == entries_.end() || now - it->second.used > kForget) return nullptr;
+    if (it == entries_.end() || now - it->second.used > forgotten_after) return nullptr;
     it->second.used = now;
     return &it->second;
   }
@@ -46,6 +45,8 @@ class Destinations {
     if (entries_.size() >= kMostEntries) make_room(now);
     entries_[a] = {std::move(known), now};
   }
+  Duration forgotten_after = 24h;
+
   template <typename Function>
   void erase_if(Function function) {
     for (auto it = entries_.begin(); it != entries_.end();) it = function(it->second.known) ? entries_.erase(it) : ++it;
@@ -73,6 +74,8 @@ class Locality final : public Scheduler {
     return least;
   }
 
+  void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblc_expiration}; }
+
   void server_leaving(ServerList servers, std::size_t position) override {
     cache_.erase_if([&](const RealServer* s) { return s == servers[position]; });
   }
@@ -93,7 +96,7 @@ class ReplicatedLocality final : public Scheduler {
     }
     Set& set = entry->known;
     RealServer* best = least_loaded(set.servers);
-    if (set.servers.size() > 1 && now - set.changed > kForget) drop_most_loaded(set, now);
+    if (set.servers.size() > 1 && now - set.changed > cache_.forgotten_after) drop_most_loaded(set, now);
     if (best != nullptr && !overloaded(*best, servers)) return best;
     RealServer* least = least_loaded(servers);
     if (least != nullptr && std::find(set.servers.begin(), set.servers.end(), least) == set.servers.end()) {
@@ -102,6 +105,8 @@ class ReplicatedLocality final : public Scheduler {
     }
     return least;
   }
+
+  void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblcr_expiration}; }
 
   void server_leaving(ServerList servers, std::size_t position) override {
     cache_.erase_if([&](Set& set) {

@@ -94,6 +94,8 @@ class Maglev final : public Scheduler {
     }
   }
 
+  [[nodiscard]] std::vector<const RealServer*> slots() const override { return {table_.begin(), table_.end()}; }
+
  private:
   bool fallback_;
   bool with_port_;

@@ -40,6 +40,8 @@ class SourceHashing final : public Scheduler {
     }
   }
 
+  [[nodiscard]] std::vector<const RealServer*> slots() const override { return {slots_.begin(), slots_.end()}; }
+
  private:
   static constexpr std::size_t kSlots = kHashSlots;
 

@@ -21,9 +21,13 @@ constexpr std::string_view kUsage = R"(usage:
   {0} -C
   {0} -Z [SERVICE]
   {0} --set TCP TCPFIN UDP
+  {0} --start-daemon|--stop-daemon master|backup [DAEMON OPTIONS]
 )";
 
-constexpr std::string_view kBeyond = R"(  {0} apply FILE [--dry-run]
+constexpr std::string_view kBeyond = R"(  {0} --class N [tcp|udp|sctp|any] [dport PORTS] [daddr ADDRESSES] [sport PORTS] [saddr ADDRESSES] [-6]
+  {0} --delete-class N
+  {0} -L --classes
+  {0} apply FILE [--dry-run]
   {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset]
   {0} reasons [--json]
   {0} tune [NAME[=VALUE]...] [--json]
@@ -46,12 +50,17 @@ commands
   -C --clear                  delete all services
   -Z --zero                   counters to 0
   --set TCP TCPFIN UDP        time-outs in seconds, 0 keeps one
+  --start-daemon master|backup   tell other directors of connections, or take over theirs
+  --stop-daemon master|backup
   -h --help, -v --version
 )";
 
 constexpr std::string_view kBeyondCommands =
-    R"(  apply FILE                  make the table equal to FILE (- is standard input) in one step; what stays the same keeps
-                              its connections; --dry-run only says what would change
+    R"(  --class N RULE              packets that match belong to class N, which -f N serves
+  --delete-class N            all its rules
+  apply FILE                  make the table equal to FILE (- is standard input) in one step; what stays the same keeps
+                              its connections; --dry-run only says what would change, and how many connections and
+                              hash slots each change would move
   drain SERVICE SERVER        no new connections for it, wait until the last has ended, remove it
   reasons                     what became of packets that weren't forwarded, counted
   tune                        knobs by their kernel names: show or set them
@@ -82,15 +91,29 @@ options of a real server
   -y --l-threshold N          new ones again below N
   --tun-type ipip|gue|gre, --tun-port N, --tun-nocsum, --tun-csum, --tun-remcsum
 
+options of the sync daemon
+  --mcast-interface NAME      default eth0
+  --mcast-group ADDRESS, --mcast-port N, --mcast-ttl N   default 224.0.0.81, 8848, 1
+  --syncid N                  a backup takes messages of this number only; 0 (the default) takes all
+  --sync-maxlen N             the longest message
+
 options of listings
   -n --numeric                addresses and ports as numbers
   -c --connection             connections
   --stats --rate --thresholds --persistent-conn --tun-info
   --timeout --daemon
   -X --exact                  numbers in full
-  --nosort                    in the order they are kept
+  --sort --nosort             by address (the default), or in the order they are kept
   --json                      everything, for programs
-  --extended                  with -S: thresholds and time-outs too
+  --extended                  with -S: also what no ipvsadm could restore
+)";
+
+constexpr std::string_view kBeyondOptions = R"(
+options of a service, beyond ipvsadm
+  --no-server rst|icmp|drop                     what a client gets whom nobody can serve
+  --server-gone reset|drop|reschedule           its connections when a server is removed
+  --server-quiesced keep|reset|reschedule       its connections when a server's weight is 0
+  --timeout-STATE TIME                          of this service: --timeout-established 2h
 )";
 
 }  // namespace
@@ -102,6 +125,7 @@ std::string help(std::string_view program) {
   text += kCommands;
   if (!plain) text += kBeyondCommands;
   text += kOptions;
+  if (!plain) text += kBeyondOptions;
   return text;
 }
 

@@ -28,7 +28,8 @@ enum class Addresses : std::uint8_t { named, numeric };   ///< -n: numeric
 enum class Numbers : std::uint8_t { short_, exact };      ///< --exact
 enum class Order : std::uint8_t { sorted, as_kept };      ///< --nosort: as kept
 enum class Notation : std::uint8_t { text, json };        ///< --json (ours)
-enum class Extras : std::uint8_t { left_out, included };  ///< --extended (ours)
+/// What -S writes beyond ipvsadm's: nothing; what a real ipvsadm can restore too (thresholds, changed time-outs); everything (--extended).
+enum class Extras : std::uint8_t { left_out, restorable, included };
 
 struct ListStyle {
   View view = View::plain;
@@ -39,7 +40,7 @@ struct ListStyle {
 
 /// -L
 struct List {
-  enum class Table : std::uint8_t { services, connections, timeouts, daemons };
+  enum class Table : std::uint8_t { services, connections, timeouts, daemons, classes };
   Table table = Table::services;
   std::optional<ServiceKey> service;  ///< with Table::services: only this one
   ListStyle style;
@@ -48,29 +49,14 @@ struct List {
 /// -S
 struct Save {
   Addresses addresses = Addresses::named;
-  Extras extras = Extras::left_out;  ///< what a real ipvsadm can't be fed with: thresholds, time-outs
+  Extras extras = Extras::restorable;
 };
 /// -R: rules from standard input
 struct Restore {};
 struct Help {};
 struct Version {};
 
-enum class SyncRole : std::uint8_t { master, backup };
-/// --start-daemon. 0 and empty are the kernel's defaults.
-struct StartDaemon {
-  SyncRole role = SyncRole::master;
-  std::string interface = "eth0";
-  std::uint8_t sync_id = 0;
-  std::uint16_t maximum_length = 0;
-  std::optional<IpAddress> group;
-  Port port;
-  std::uint8_t ttl = 0;
-};
-struct StopDaemon {
-  SyncRole role = SyncRole::master;
-};
-
-using Command = std::variant<Change, List, Save, Restore, StartDaemon, StopDaemon, Help, Version>;
+using Command = std::variant<Change, List, Save, Restore, Help, Version>;
 
 // --- Reading it
 // --------------------------------------------------------------------------------------------------------
@@ -88,6 +74,9 @@ struct BadCommand {
 /// time-out, 31 days.
 inline constexpr std::int64_t kMaxWeight = 2147483647;
 inline constexpr std::int64_t kMaxTimeoutSeconds = 86400L * 31;
+
+/// The option for a state's time-out, without "--": "timeout-syn-recv", of SCTP "timeout-sctp-closed".
+std::string_view timeout_option(State state);
 
 /// What is said when the first option is no command, and about -R within -R.
 BadCommand try_help(std::string_view program);

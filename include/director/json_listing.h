@@ -15,6 +15,8 @@ std::string json_services(ServiceList services, std::size_t table_size, Order or
 /// {"connections": [{"protocol", "state", "expires", "client", "virtual", "real"}]}
 std::string json_connections(const Balancer& balancer, Instant now);
 /// {"timeouts": {"tcp", "tcpfin", "udp"}}, in seconds
+std::string json_classes(const Classifier& classes);
+std::string json_daemons(const Balancer& balancer);
 std::string json_timeouts(const Timeouts& timeouts);
 /// {"reasons": [{"name", "text", "count"}]}, all of them
 std::string json_reasons(const Counters& counters);

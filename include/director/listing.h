@@ -26,12 +26,17 @@ std::string list_service(const Service& service, const ListStyle& style, Lookups
 std::string list_connections(const Balancer& balancer, Instant now, const ListStyle& style, Lookups& lookups);
 /// -L --timeout
 std::string list_timeouts(const Timeouts& timeouts);
-/// -S. With Extras::included also what ipvsadm can't restore: thresholds, and the time-outs as a --set line.
-std::string save_rules(ServiceList services, const Timeouts& timeouts, const Save& save, Lookups& lookups);
+/// -L --classes: a rule a line, in the order they are asked.
+std::string list_classes(const Classifier& classes);
+/// -S. Extras::restorable: thresholds too, and time-outs that were changed, as a --set line; Extras::included: also what no ipvsadm
+/// can restore, and the time-outs always.
+std::string save_rules(ServiceList services, const Classifier& classes, const Timeouts& timeouts, const Save& save, Lookups& lookups);
+/// -L --daemon: a line for each that runs.
+std::string list_daemons(const Balancer& balancer);
 
 /// "vsadm reasons": every counter that isn't 0, in the order packets meet them.
 std::string list_reasons(const Counters& counters);
-/// "vsadm tune": every knob, "name = value".
+/// "vsadm tune": every knob, "name = value", and why if it has no effect.
 std::string list_tunables(const Tunables& tunables);
 
 /// The services as ipvsadm sorts them, or as they are kept.

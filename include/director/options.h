@@ -16,14 +16,19 @@ namespace director {
 
 enum class Guard : std::uint8_t { off, on };
 
+/// What carries big established flows past the director (control/kernel_path.h).
+enum class Accelerate : std::uint8_t { off, tc };
+
 struct Config {
   std::vector<DeviceSpec> devices;
   std::string rules;    ///< empty: begin without services
   std::string control;  ///< the command socket
   Guard guard = Guard::on;
+  Accelerate accelerate = Accelerate::tc;
   Policy policy = Policy::improved;
   std::vector<SetTunable> tunables;
   std::string pcap;  ///< empty: record nothing
+  std::string proc_dir;  ///< empty: no mirror of /proc/net/ip_vs*
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::logfmt;
 };

@@ -23,6 +23,7 @@ struct Table {
     std::vector<ServerConfig> servers;  ///< first added first
   };
   std::vector<Entry> services;  ///< first added first
+  std::vector<ClassRule> classes;
   SetTimeouts timeouts;         ///< 0: whatever they are
 
   [[nodiscard]] Entry* find(const ServiceKey& key);
@@ -39,8 +40,13 @@ Result<void, Refusal> apply(Table& table, const Change& change);
 /// The changes that make `from` into `to`. New servers come before their neighbours in the kernel's order, as if added by hand.
 std::vector<Change> difference(const Table& from, const Table& to);
 
+/// What becomes of the classes when the rules name none: gone, as everything that isn't in a rules file, or left as they are, as
+/// firewall marks are when ipvsadm-restore brings back services that were saved without them.
+enum class Classes : std::uint8_t { as_said, kept_unless_said };
+
 /// What a reload has to change so that the table is what `wanted` says; the error names the first line that can't be.
-Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted);
+Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted,
+                                                    Classes classes = Classes::as_said);
 
 /// Applies changes that were worked out on a copy. A refusal is a bug of ours; it is returned, with what was refused.
 Result<void> apply_all(Balancer& balancer, std::span<const Change> changes, Instant now);

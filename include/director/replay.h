@@ -29,7 +29,7 @@ struct FrameStep {
   std::string note;
   bool state_wanted = false;  ///< the capture noted the connection's state after this frame
 };
-/// A command line, as typed: `ipvsadm -d -t ...`.
+/// A command line, as typed: `ipvsadm -d -t ...`, `ipvsadm -Sn | ipvsadm -R`, `cat /proc/net/ip_vs`.
 struct AdminStep {
   std::string command;
 };
@@ -37,9 +37,10 @@ struct AdminStep {
 struct SysctlStep {
   SetTunable change;
 };
-/// Nothing arrives for a while.
+/// Nothing arrives for a while: where the captured director sent something meanwhile, until it has been silent for so long.
 struct SleepStep {
   Duration duration{};
+  bool until_silent = false;
 };
 /// `ipvsadm -Lnc` or `ipvsadm -Ln`, rows only.
 struct ListStep {
@@ -54,6 +55,7 @@ struct CaptureCase {
   bool from_kernel = false;   ///< the kernel's IPVS made it: its policy is meant
   std::vector<Change> setup;  ///< network, knobs, time-outs, services, in the order to apply them
   std::vector<CapturedFrame> frames;
+  std::vector<std::uint32_t> marks;  ///< of each frame, as it arrives; 0: none
   std::vector<Step> steps;            ///< without steps.json: a FrameStep for every frame
   std::vector<std::string> warnings;  ///< what the case says and a replay can't do
 };
@@ -68,7 +70,7 @@ class Replay {
   /// What came of a step.
   struct Outcome {
     std::vector<CapturedFrame> sent;  ///< in order, with the time of what caused them
-    std::string text;                 ///< an admin or list step's output
+    std::string text;                 ///< an admin or list step's output, refusals behind it
     int exit_code = 0;                ///< an admin step's
   };
 
@@ -79,17 +81,22 @@ class Replay {
   Outcome run(const Step& step);
 
   /// What ipvsadm would print now: `words` are those behind the program's name.
-  Outcome command(std::span<const std::string> words);
+  Outcome command(std::span<const std::string> words) { return command("ipvsadm", words, {}); }
+  /// Whether an admin step's command line means something here.
+  [[nodiscard]] static bool knows(std::string_view command_line);
   [[nodiscard]] Balancer& balancer() { return balancer_; }
   [[nodiscard]] Instant now() const { return now_; }
   /// `client:port -> real server` of every new flow so far, `-` for none; where the case noted states, `note state timeout`.
   [[nodiscard]] const std::vector<std::string>& decisions() const { return decisions_; }
 
  private:
+  Outcome type(std::string_view command_line);
+  Outcome type_one(std::string_view command_line, const std::string& input);
+  Outcome command(std::string_view program, std::span<const std::string> words, const std::string& input);
   void advance_to(Instant time, Outcome& outcome);
-  void receive(const FrameStep& step, const CapturedFrame& captured, Outcome& outcome);
+  void receive(const FrameStep& step, const CapturedFrame& captured, std::uint32_t mark, Outcome& outcome);
   void collect(Outcome& outcome);
-  void note_decision(const PacketView& view);
+  void note_decision(const PacketView& view, std::uint32_t mark);
   void note_state(const FrameStep& step, const PacketView& view);
 
   const CaptureCase& capture_;

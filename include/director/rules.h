@@ -36,7 +36,7 @@ struct RulesError {
 };
 
 /// A whole rules file: lines as `ipvsadm -Sn` prints them. Comments from a '#' that begins a word, blank
-/// lines and a leading word `ipvsadm` or `vsadm` are allowed. -A, -a and --set only: a rules file says what
+/// lines and a leading word `ipvsadm` or `vsadm` are allowed. -A, -a, --class and --set only: a rules file says what
 /// there is; the other commands are for vsadm.
 Result<std::vector<Rule>, RulesError> parse_rules(std::string_view text);
 Result<std::vector<Rule>, RulesError> parse_rules(std::string_view text, Lookups& lookups);
@@ -50,6 +50,10 @@ struct Words {
 };
 Words split_rule(std::string_view line);
 
+/// A knob and its value as text, as --tune and vsadm tune take them. The kernel's sync_threshold is two numbers, "3 50", and means two
+/// knobs here; all others are one. The error says what was expected.
+Result<std::vector<SetTunable>> read_tunable(std::string_view name, std::string_view value);
+
 /// ipvsadm's words for what the balancer refused.
 std::string_view text_of(Refusal refusal);
 
@@ -61,12 +65,13 @@ std::string_view text_of(Refusal refusal);
 std::string command_text(const Change& change);
 /// "-t 10.9.0.100:80", "-f 7 -6": a service as options name it.
 std::string option_text(const ServiceKey& key);
-/// "-A -t 10.9.0.100:80 -s wlc -p 360", without line feed; parse_command() reads it back.
-std::string rule_text(const ServiceConfig& service);
-/// "-a -t 10.9.0.100:80 -r 10.9.0.11:80 -g -w 1"; thresholds only with Extras::included.
+/// "-A -t 10.9.0.100:80 -s wlc -p 360", without line feed; parse_command() reads it back. --no-server, --timeout-... and what else
+/// ipvsadm doesn't have only with Extras::included.
+std::string rule_text(const ServiceConfig& service, Extras extras = Extras::included);
+/// "-a -t 10.9.0.100:80 -r 10.9.0.11:80 -g -w 1"; thresholds unless Extras::left_out.
 std::string rule_text(const ServiceKey& service, const ServerConfig& server, Extras extras);
 /// The same with the addresses already rendered (names instead of numbers).
-std::string rule_text(const ServiceConfig& service, std::string_view service_option);
+std::string rule_text(const ServiceConfig& service, std::string_view service_option, Extras extras);
 std::string rule_text(const ServerConfig& server, std::string_view service_option, std::string_view endpoint,
                       Extras extras);
 /// -b's value: "sh-fallback,sh-port"; empty: no flag is set.

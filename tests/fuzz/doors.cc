@@ -67,8 +67,8 @@ Change change(Script& script) {
   switch (what % 8) {
     case 0: {
       const auto names = scheduler_names();
-      return AddService{{service(a), std::string{names[b % names.size()]}, {true, (b & 1U) != 0, false}, {}, 0,
-                         Be32{0xffffffffU}, false, {}}};
+      return AddService{{service(a), std::string{names[b % names.size()]}, {true, (b & 1U) != 0, false}, (b & 4U) != 0 ? 10s : 0s, 0,
+                         Be32{0xffffff00U}, (b & 8U) != 0, {}, {}}};
     }
     case 1: return AddServer{service(a), server(b, script.byte())};
     case 2: return EditServer{service(a), server(b, script.byte())};

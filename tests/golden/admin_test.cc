@@ -1,6 +1,6 @@
 // What ipvsadm 1.31 on Linux 6.1 said to thousands of command lines, one after another, and what ours says: the same, byte for byte.
 //
-// A folder below tests/golden/admin with a steps.json is a session and a test. departures/admin/CASE.json lists the steps at which ours
+// A folder below tests/golden/admin with a steps.json is a session and a test; one with frames (case.json) is golden_test's. departures/admin/CASE.json lists the steps at which ours
 // says something else on purpose or can't yet, each with its reason; a departure that isn't one any more fails too.
 // With $DIRECTOR_GOLDEN_RECORD set, that file is written anew: read it, judge it, fill the reasons in.
 #include <fmt/format.h>
@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "director/command.h"
+#include "director/proc_listing.h"
 
 namespace director {
 namespace {
@@ -33,7 +34,7 @@ std::string read_text(const fs::path& path) {
 std::vector<std::string> sessions() {
   std::vector<std::string> names;
   for (const auto& folder : fs::directory_iterator(kGolden / "admin"))
-    if (fs::exists(folder.path() / "steps.json")) names.push_back(folder.path().filename());
+    if (fs::exists(folder.path() / "steps.json") && !fs::exists(folder.path() / "case.json")) names.push_back(folder.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -74,6 +75,8 @@ std::optional<std::string> known_there(const std::string& question) {
   return found == kKnown.end() ? std::nullopt : std::optional{found->second};
 }
 
+constexpr std::string_view kProcNet = "cat /proc/net/";
+
 class Session {
  public:
   struct Outcome {
@@ -81,8 +84,18 @@ class Session {
     int exit_code = 0;
     friend bool operator==(const Outcome&, const Outcome&) = default;
   };
+  Session() {
+    const Change device = SetDevice{.device = DeviceId{0}, .name = "e0", .mac = {}, .stack = Stack::own};
+    const Change addresses = SetAddresses{DeviceId{0}, {*Prefix::parse("10.9.0.2/24")}};
+    EXPECT_TRUE(balancer_.apply(device, Instant{}) && balancer_.apply(addresses, Instant{}));
+  }
+
   /// A command, or two with a pipe between.
   Outcome run(const std::string& line, const std::string& input) {
+    if (line.starts_with(kProcNet)) {
+      const auto text = proc_text(std::string_view{line}.substr(kProcNet.size()), balancer_, Instant{});
+      return {text.value_or("no such file here"), text ? 0 : 1};
+    }
     const std::size_t pipe = line.find(" | ");
     if (pipe == std::string::npos) return one(line, input, false);
     const Outcome first = one(line.substr(0, pipe), input, true);
@@ -127,7 +140,8 @@ TEST_P(AdminGolden, SaysWhatIpvsadmSaid) {
       EXPECT_NE(departure->second.at("why"), "") << "departures: step " << i << " has no reason";
       if (departure->second.value("skip", false)) continue;
     }
-    if (!line.starts_with("ipvsadm") && !line.starts_with("/sbin/ipvsadm")) {
+    if (!line.starts_with("ipvsadm") && !line.starts_with("/sbin/ipvsadm") &&
+        !line.starts_with(kProcNet)) {
       if (recording) recorded.push_back({{"step", i}, {"cmd", line}, {"skip", true}, {"why", ""}});
       else ADD_FAILURE() << "step " << i << ": " << line << " is no command of ours, and no departure says why";
       continue;

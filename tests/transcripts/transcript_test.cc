@@ -7,7 +7,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 
 #include "director/command.h"
 #include "director/core/balancer.h"
@@ -23,19 +22,31 @@ const fs::path kFolder = fs::path{DIRECTOR_SOURCE_DIR} / "tests/transcripts";
 const MacAddress kOwnMac = *MacAddress::parse("02:00:00:00:00:02");
 constexpr DeviceId kDevice{0};
 
-/// Everybody's MAC address says who it is: 10.9.0.11 is at 02:00:0a:09:00:0b.
+/// Everybody's MAC address says who it is: 10.9.0.11 is at 02:00:0a:09:00:0b, 2001:db8::11 at 02:00:00:00:00:11.
 MacAddress mac_of(const IpAddress& address) {
-  const auto w = address.wire();
+  const auto w = address.wire().last(4);
   return {{2, 0, w[0], w[1], w[2], w[3]}};
+}
+
+/// The addresses on a line, in order: with or without port, prefix length and brackets.
+std::vector<IpAddress> addresses_in(std::string_view line) {
+  std::vector<IpAddress> found;
+  while (!line.empty()) {
+    std::string_view word = line.substr(0, line.find_first_of(" \t(),="));
+    line.remove_prefix(std::min(word.size() + 1, line.size()));
+    if (word.starts_with('[')) word = word.substr(1, word.find(']') - 1);
+    word = word.substr(0, word.find('/'));
+    if (word.find('.') != std::string_view::npos) word = word.substr(0, word.find(':'));
+    if (const auto a = IpAddress::parse(word)) found.push_back(*a);
+  }
+  return found;
 }
 
 /// Who sends what a line of packet text says: the first address on it, but of "arp who-has A tell B" the second.
 std::optional<IpAddress> sender_of(const std::string& line) {
-  static const std::regex kAddress(R"(\d+\.\d+\.\d+\.\d+)");
-  const std::size_t asks = line.starts_with("arp who-has ") ? line.find(" tell ") : 0;
-  std::smatch found;
-  const std::string rest = line.substr(std::min(asks, line.size()));
-  return std::regex_search(rest, found, kAddress) ? IpAddress::parse(found.str()) : std::nullopt;
+  const std::vector<IpAddress> all = addresses_in(line);
+  const std::size_t sender = line.starts_with("arp who-has ") ? 1 : 0;
+  return sender < all.size() ? std::optional{all[sender]} : std::nullopt;
 }
 
 std::string squeezed(std::string_view line) {
@@ -98,11 +109,11 @@ class Transcript {
   // --- settings: lines with '@', wherever they stand, hold from the start ---
   void read_settings() {
     device_.stack = Stack::own;
-    static const std::regex kAddress(R"(\d+\.\d+\.\d+\.\d+)");
     for (number_ = 0; number_ < lines_.size(); ++number_) {
       const std::string& line = lines_[number_];
-      for (std::sregex_iterator i(line.begin(), line.end(), kAddress), end; i != end && line[0] != '#'; ++i)
-        if (const auto a = IpAddress::parse(i->str())) everybody_.push_back(*a);
+      if (!line.starts_with('#'))
+        for (const IpAddress& a : addresses_in(line))
+          if (!a.is_multicast() && !a.is_unspecified()) everybody_.push_back(a);
       if (!line.starts_with("@ ")) continue;
       const std::vector<std::string> words = words_of(line.substr(2));
       const std::string& name = words.at(0);
@@ -133,10 +144,15 @@ class Transcript {
     device_.device = kDevice;
     device_.name = "eth0";
     device_.mac = kOwnMac;
-    if (addresses_.empty()) addresses_.push_back(*Prefix::parse("192.0.2.2/24"));
+    const bool ipv6 = std::ranges::any_of(everybody_, [](const IpAddress& a) { return !a.is_v4(); });
+    if (addresses_.empty()) {
+      addresses_.push_back(*Prefix::parse("192.0.2.2/24"));
+      if (ipv6) addresses_.push_back(*Prefix::parse("2001:db8:2::2/64"));
+    }
     tell(device_);
     tell(SetAddresses{kDevice, addresses_});
-    tell(SetRoutes{{Route{*Prefix::parse("0.0.0.0/0"), kDevice, {}, 0, 0, {}}}});
+    tell(SetRoutes{{Route{*Prefix::parse("0.0.0.0/0"), kDevice, {}, 0, 0, {}},
+                    Route{*Prefix::parse("::/0"), kDevice, {}, 0, 0, {}}}});
     tell(SetForwarding{true});
     for (const IpAddress& a : everybody_)
       if (std::ranges::find(unknown_, a) == unknown_.end()) tell(SetNeighbour{kDevice, a, mac_of(a), true});

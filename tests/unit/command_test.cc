@@ -74,16 +74,19 @@ TEST_F(CommandTest, RefusalsAreIpvsadms) {
   EXPECT_EQ(told("ipvsadm -L --daemon"), "0\n");
 }
 
-TEST_F(CommandTest, WhatIsNotBuiltIsRefusedNotIgnored) {
-  for (const char* line :
-       {"vsadm -A -f 7", "vsadm -A -t [fd00::1]:80", "vsadm -A --sctp-service 10.9.0.100:9",
-        "vsadm -A -t 10.9.0.100:80 -p", "vsadm -A -u 10.9.0.100:53 -o", "vsadm -A -t 10.9.0.100:80 --pe sip",
-        "vsadm --start-daemon master"}) {
-    const Answer answer = ask(line);
-    EXPECT_EQ(answer.exit_code, 255) << line;
-    EXPECT_NE(answer.err.find(" yet\n"), std::string::npos) << line;
-  }
-  EXPECT_EQ(saved(), "");
+TEST_F(CommandTest, ClassesAreAddedListedSavedAndKeptByARestore) {
+  EXPECT_EQ(told("vsadm --class 7 tcp dport 80,443 daddr 10.9.0.100"), "0\n");
+  EXPECT_EQ(told("vsadm --class 7 tcp dport 80,443 daddr 10.9.0.100"), "255\nClass rule already exists\n");
+  EXPECT_EQ(told("vsadm --class 0 tcp"), "2\ninvalid class `0' specified\n");
+  EXPECT_EQ(told("vsadm --class 7 dport 99999").substr(0, 25), "2\nillegal ports '99999': ");
+  EXPECT_EQ(told("vsadm -A -f 7 -s rr"), "0\n");
+  EXPECT_EQ(told("vsadm -L --classes"), "0\nClass Rule\n7     tcp dport 80,443 daddr 10.9.0.100\n");
+  EXPECT_EQ(told("vsadm -S -n"), "0\n-A -f 7 -s rr\n") << "a real ipvsadm can be fed with it";
+  EXPECT_EQ(told("vsadm -S -n --extended"),
+            "0\n--set 900 120 300\n--class 7 tcp dport 80,443 daddr 10.9.0.100\n-A -f 7 -s rr\n");
+  EXPECT_EQ(told("vsadm --delete-class 8"), "255\nNo such class\n");
+  EXPECT_EQ(told("vsadm --delete-class 7"), "0\n");
+  EXPECT_EQ(told("vsadm -L --classes"), "0\nClass Rule\n");
 }
 
 TEST_F(CommandTest, NamesAreAnsweredByTheAsker) {

@@ -45,10 +45,28 @@ TEST(ConnectionTable, RefusesMoreThanItMayHold) {
   EXPECT_EQ(table.open(client(3), kReal, false, at(1s)), nullptr);
 }
 
+TEST(ConnectionTable, YoungConnectionsAreMetInTurnAndWhoTakesAPlaceComesLast) {
+  ConnectionTable table(1, 1000);
+  std::vector<Connection*> all;
+  for (std::uint32_t n = 0; n < 200; ++n) all.push_back(table.open(client(n), kReal, false, at(1s)));
+  for (std::uint32_t n = 0; n < 200; ++n)
+    if (n % 3 != 0) table.grow_up(*all[n]);
+  for (std::uint32_t round = 0; round < 3; ++round)
+    for (std::uint32_t n = 0; n < 200; n += 3) {
+      Connection* young = table.next_young();
+      ASSERT_EQ(young, all[n]);
+      const FlowKey flow = young->flow;
+      table.close(*young);
+      ASSERT_EQ(table.open(flow, kReal, false, at(1s)), all[n]) << "the row is used again at once";
+    }
+  for (Connection* c : all) table.grow_up(*c);
+  EXPECT_EQ(table.next_young(), nullptr);
+}
+
 TEST(ConnectionTable, EndsWhatIsDueAndNotBefore) {
   ConnectionTable table(1, 100);
   Connection* c = table.open(client(1), kReal, false, at(10s));
-  const auto ignore = [](const Connection&) {};
+  const auto ignore = [](const Connection&) { return Ending::due; };
   EXPECT_EQ(table.expire(at(9900ms), 100, ignore), 0U);
   table.set_deadline(*c, at(20s));  // a packet came: the old slot only moves it on
   EXPECT_EQ(table.expire(at(15s), 100, ignore), 0U);
@@ -68,7 +86,7 @@ TEST(ConnectionTable, KeepsTimeoutsLongerThanTheWheel) {
   while (ended == 0 && wakes < 100) {
     const Instant next = table.next_deadline();
     ASSERT_NE(next, kNever);
-    ended += table.expire(next, 100, [](const Connection&) {});
+    ended += table.expire(next, 100, [](const Connection&) { return Ending::due; });
     EXPECT_TRUE(ended == 0 || next >= at(3h));
     ++wakes;
   }
@@ -79,10 +97,10 @@ TEST(ConnectionTable, KeepsTimeoutsLongerThanTheWheel) {
 TEST(ConnectionTable, SpreadsAHerdOfDeadlinesOverCalls) {
   ConnectionTable table(1, 10000);
   for (std::uint32_t i = 0; i < 1000; ++i) (void)table.open(client(i), kReal, false, at(1s));
-  EXPECT_EQ(table.expire(at(2s), 300, [](const Connection&) {}), 300U);
+  EXPECT_EQ(table.expire(at(2s), 300, [](const Connection&) { return Ending::due; }), 300U);
   EXPECT_LE(table.next_deadline(), at(2s)) << "there is more to do at once";
   std::size_t ended = 300;
-  while (table.size() > 0) ended += table.expire(at(2s), 300, [](const Connection&) {});
+  while (table.size() > 0) ended += table.expire(at(2s), 300, [](const Connection&) { return Ending::due; });
   EXPECT_EQ(ended, 1000U);
 }
 
@@ -126,6 +144,7 @@ TEST(ConnectionTable, AgreesWithAMap) {
           const auto n_of = (static_cast<std::uint32_t>(c.flow.source.address.v4_wire().host() & 0xffffffU) << 8U) +
                             c.flow.source.port.host() - 1024U;
           EXPECT_EQ(model.erase(n_of), 1U);
+          return Ending::due;
         });
         break;
       }

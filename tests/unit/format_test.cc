@@ -97,7 +97,7 @@ TEST(PacketText, RefusesWithWhatWasExpected) {
             "packet text: ipip carries a packet: expected `ipip A > B (PACKET)`");
   EXPECT_EQ(
       refusal("carrots"),
-      "packet text: \"carrots\" isn't a kind of packet; expected tcp, udp, icmp, ip, ipip, arp or ethernet");
+      "packet text: \"carrots\" isn't a kind of packet; expected tcp, udp, icmp, nd, mld, ip, ipip, gre, gue, arp or ethernet");
 }
 
 TEST(PacketText, MismatchComparesOnlyWhatIsSaidAndAlarms) {

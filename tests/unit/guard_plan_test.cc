@@ -16,7 +16,7 @@ GuardPlan plan(const char* rules, std::initializer_list<const char*> host) {
   for (const Rule& rule : *parsed) EXPECT_TRUE(balancer.apply(rule.change, Instant{}));
   std::vector<IpAddress> addresses;
   for (const char* text : host) addresses.push_back(*IpAddress::parse(text));
-  return plan_guard(balancer.services(), addresses);
+  return plan_guard(balancer.services(), balancer.classes(), addresses);
 }
 
 IpAddress address(const char* text) {
@@ -53,6 +53,20 @@ TEST(GuardPlan, TakesTheAnswersOfMasqueradedServersOnce) {
       {"10.9.0.2"});
   EXPECT_EQ(p.answering, (std::vector{target("10.9.1.11", Protocol::tcp, 8080),
                                       target("10.9.1.12", Protocol::tcp, 8080)}));
+}
+
+TEST(GuardPlan, TakesWhatAClassSaysIsItsOwn) {
+  const GuardPlan p = plan(
+      "--class 7 tcp dport 80,8000-8001 daddr 10.9.0.100,10.9.0.2,10.8.0.0/16\n-A -f 7 -s rr\n"
+      "-a -f 7 -r 10.9.1.11 -m\n-a -f 7 -r 10.9.1.12:8080 -m\n--class 8 udp daddr 10.9.0.200\n",
+      {"10.9.0.2"});
+  EXPECT_EQ(p.virtual_addresses, (std::vector{address("10.9.0.100")})) << "class 8 has no service";
+  EXPECT_EQ(p.served,
+            (std::vector{target("10.9.0.2", Protocol::tcp, 80), target("10.9.0.2", Protocol::tcp, 8000),
+                         target("10.9.0.2", Protocol::tcp, 8001)}));
+  EXPECT_EQ(p.answering,
+            (std::vector{target("10.9.1.11", Protocol::tcp, 80), target("10.9.1.11", Protocol::tcp, 8000),
+                         target("10.9.1.11", Protocol::tcp, 8001), target("10.9.1.12", Protocol::tcp, 8080)}));
 }
 
 TEST(GuardPlan, IsTheSameForTheSameServicesInAnyOrder) {

@@ -153,7 +153,7 @@ TEST_F(Listing, NamesComeFromTheAsker) {
             "TCP  [fd00:9::100]:http rr\n"
             "FWM  7 rr\n"
             "  -> 10.9.0.12:80                 Masq    1      0          0         \n");
-  EXPECT_EQ(save_rules(balancer_.services(), balancer_.timeouts(), {}, known).substr(0, 66),
+  EXPECT_EQ(save_rules(balancer_.services(), balancer_.classes(), balancer_.timeouts(), {}, known).substr(0, 66),
             "-A -t a-very-long-name-of-a-virtual-service.example:http -s rr\n-a ");
 }
 
@@ -162,9 +162,18 @@ TEST_F(Listing, SavedRulesAreReadBackTheSame) {
   Lookups none;
   const Save extended{Addresses::numeric, Extras::included};
   const std::string plain =
-      save_rules(balancer_.services(), balancer_.timeouts(), {Addresses::numeric, {}}, none);
+      save_rules(balancer_.services(), balancer_.classes(), balancer_.timeouts(), {Addresses::numeric, Extras::left_out}, none);
   EXPECT_EQ(plain.find("-x"), std::string::npos) << "ipvsadm doesn't save thresholds";
-  const std::string saved = save_rules(balancer_.services(), balancer_.timeouts(), extended, none);
+  const Save restorable{Addresses::numeric, Extras::restorable};
+  const auto saved_by_default = [&] {
+    return save_rules(balancer_.services(), balancer_.classes(), balancer_.timeouts(), restorable, none);
+  };
+  EXPECT_NE(saved_by_default().find(" -x 2147483647 -y 2147483646\n"), std::string::npos);
+  EXPECT_EQ(saved_by_default().find("--set"), std::string::npos) << "the default's time-outs go without saying";
+  EXPECT_TRUE(balancer_.apply(SetTimeouts{100s, {}, {}}, Instant{}));
+  EXPECT_EQ(saved_by_default().substr(0, 18), "--set 100 120 300\n");
+  EXPECT_TRUE(balancer_.apply(SetTimeouts{900s, {}, {}}, Instant{}));
+  const std::string saved = save_rules(balancer_.services(), balancer_.classes(), balancer_.timeouts(), extended, none);
   EXPECT_EQ(saved.substr(0, 18), "--set 900 120 300\n");
   EXPECT_NE(saved.find("-w 2147483647 -x 2147483647 -y 2147483646\n"), std::string::npos);
 
@@ -172,7 +181,7 @@ TEST_F(Listing, SavedRulesAreReadBackTheSame) {
   ASSERT_TRUE(again) << again.error().in("saved");
   Balancer other{Balancer::Options{}};
   for (const Rule& rule : *again) ASSERT_TRUE(other.apply(rule.change, Instant{}));
-  EXPECT_EQ(save_rules(other.services(), other.timeouts(), extended, none), saved);
+  EXPECT_EQ(save_rules(other.services(), other.classes(), other.timeouts(), extended, none), saved);
 }
 
 TEST_F(Listing, TimeoutsReasonsAndKnobs) {

@@ -29,7 +29,7 @@ std::unique_ptr<Balancer> director_with(Method method, std::uint32_t mtu = 1500)
   tell(SetNeighbour{DeviceId{0}, kServer, kServerMac, true});
   for (const Protocol p : {Protocol::tcp, Protocol::udp}) {
     const ServiceKey key{p, {kVip, Port::of(80)}, 0};
-    tell(AddService{{key, "rr", {}, {}, 0, Be32{0xffffffffU}, false, {}}});
+    tell(AddService{{key, "rr", {}, {}, 0, Be32{0xffffffffU}, false, {}, {}}});
     ServerConfig server;
     server.endpoint = {kServer, Port::of(method == Method::masq ? 8080 : 80)};
     server.method = method;

@@ -18,7 +18,12 @@ const IpAddress kClient = *IpAddress::parse("203.0.113.5");
 const IpAddress kVip = *IpAddress::parse("10.9.0.100");
 const IpAddress kClient6 = *IpAddress::parse("2001:db8::5");
 const IpAddress kVip6 = *IpAddress::parse("fd00:9::100");
-const Admission kAdmission{AddressSet{{kReal, kVip, kVip6}}, AddressSet{{kVip, kVip6}}};
+using Kind = TunnelEnd::Kind;
+const IpAddress kDirector6 = *IpAddress::parse("fd00:9::2");
+const IpAddress kReal6 = *IpAddress::parse("fd00:9::11");
+const Admission kAdmission{AddressSet{{kReal, kReal6, kVip, kVip6}},
+                           AddressSet{{kVip, kVip6}},
+                           {{Kind::ipip, {}}, {Kind::sit, {}}, {Kind::gre, {}}, {Kind::gue, kGuePort}}};
 
 using Bytes = std::vector<std::byte>;
 
@@ -325,6 +330,109 @@ TEST(Decapsulate, DropsAnOffloadThatIsNotAboutTheInnerPacket) {
     received.frame.offload = c.offload;
     EXPECT_EQ(received.open(), Fate::bad_offload) << c.what;
   }
+}
+
+// --- GRE and GUE ---------------------------------------------------------------------------------------------
+
+Bytes concat(Bytes head, const Bytes& rest) {
+  head.insert(head.end(), rest.begin(), rest.end());
+  return head;
+}
+Bytes words(std::initializer_list<unsigned> values) {
+  Bytes bytes;
+  for (const unsigned v : values) {
+    bytes.push_back(static_cast<std::byte>(v >> 8U));
+    bytes.push_back(static_cast<std::byte>(v));
+  }
+  return bytes;
+}
+Bytes gre(const Bytes& header, const Bytes& inner) { return tunnelled(concat(header, inner), {}, Protocol::gre); }
+/// Behind ports 40000 and `port`, with a right length and without checksum.
+Bytes gue(const Bytes& header, const Bytes& inner, unsigned port = 6080) {
+  const auto length = static_cast<unsigned>(8 + header.size() + inner.size());
+  return tunnelled(concat(words({40000, port, length, 0}), concat(header, inner)), {}, Protocol::udp);
+}
+
+TEST(Decapsulate, OpensWhatItsEndsSayAndNothingElse) {
+  const Bytes inner = inner4();
+  EXPECT_EQ(Received(gre(words({0x0000, 0x0800}), inner)).open(), Fate::delivered);
+  EXPECT_EQ(Received(gue(words({0x0004, 0}), inner)).open(), Fate::delivered);
+  Admission bare = kAdmission;
+  bare.ends = {{Kind::ipip, {}}};
+  Received received(gre(words({0x0000, 0x0800}), inner));
+  EXPECT_EQ(decapsulate(received.frame, bare), Fate::not_a_tunnel);
+  Received other(gue(words({0x0004, 0}), inner, 6081));
+  EXPECT_EQ(other.open(), Fate::not_a_tunnel);
+}
+
+TEST(Decapsulate, RefusesTunnelHeadersItDoesNotUnderstand) {
+  const Bytes inner = inner4();
+  const struct {
+    const char* what;
+    Bytes packet;
+    Fate fate;
+  } cases[]{
+      {"GRE with a key", gre(words({0x2000, 0x0800, 0, 1}), inner), Fate::tunnel_malformed},
+      {"GRE version 1", gre(words({0x0001, 0x0800}), inner), Fate::tunnel_malformed},
+      {"GRE with Ethernet inside", gre(words({0x0000, 0x6558}), inner), Fate::tunnel_malformed},
+      {"half a GRE header", gre(words({0x0000}), {}), Fate::tunnel_malformed},
+      {"GRE cut before its checksum", gre(words({0x8000, 0x0800}), {}), Fate::tunnel_malformed},
+      {"GRE, wrong checksum", gre(words({0x8000, 0x0800, 0x1234, 0}), inner), Fate::tunnel_checksum},
+      {"GRE, the other family", gre(words({0x0000, 0x86dd}), inner), Fate::inner_malformed},
+      {"GUE variant 1", gue(words({0x4004, 0}), inner), Fate::tunnel_malformed},
+      {"GUE control message", gue(words({0x2004, 0}), inner), Fate::tunnel_malformed},
+      {"GUE with TCP inside", gue(words({0x0006, 0}), inner), Fate::tunnel_malformed},
+      {"GUE, unknown flag", gue(words({0x0104, 0x8000, 0, 0}), inner), Fate::tunnel_malformed},
+      {"GUE, options beyond the packet", gue(words({0x1f04, 0}), words({1, 2})), Fate::tunnel_malformed},
+      {"GUE, private flags without room", gue(words({0x0004, 1}), inner), Fate::tunnel_malformed},
+      {"GUE, unknown private flag", gue(words({0x0204, 1, 0x4000, 0, 0, 0}), inner), Fate::tunnel_malformed},
+      {"GUE, a checksum left for before the inner packet's transport", gue(words({0x0204, 1, 0x8000, 0, 10, 12}), inner),
+       Fate::bad_offload},
+      {"GUE, a checksum left for beyond the packet", gue(words({0x0204, 1, 0x8000, 0, 20, 2000}), inner), Fate::bad_offload},
+      {"GUE, a checksum field before its start", gue(words({0x0204, 1, 0x8000, 0, 20, 10}), inner), Fate::tunnel_malformed},
+      {"no whole UDP header", tunnelled(words({40000, 6080}), {}, Protocol::udp), Fate::not_a_tunnel},
+  };
+  for (const auto& c : cases) EXPECT_EQ(Received(c.packet).open(), c.fate) << c.what;
+}
+
+TEST(Decapsulate, OptionsOfGueThatSayNothingAreSkipped) {
+  Received received(gue(words({0x0204, 0, 1, 2, 3, 4}), inner4()));
+  EXPECT_EQ(received.open(), Fate::delivered);
+  EXPECT_EQ(received.bytes(), inner4());
+}
+
+TEST(Decapsulate, ATunnelChecksumThatNobodyComputedIsNotVerified) {
+  Bytes packet = gue(words({0x0004, 0}), inner4());
+  packet[sizeof(Ipv4Header) + 6] = std::byte{0x12};  // the pseudo-header's sum, say
+  Received wrong(packet);
+  EXPECT_EQ(wrong.open(), Fate::tunnel_checksum);
+  Received received(packet);
+  received.frame.offload = {.checksum = Offload::Checksum::partial, .checksum_start = kOuter, .checksum_offset = 6};
+  ASSERT_EQ(received.open(), Fate::delivered);
+  EXPECT_EQ(received.frame.offload.checksum, Offload::Checksum::complete);
+  EXPECT_EQ(received.bytes(), inner4());
+}
+
+TEST(Decapsulate, OpensTunnelsThatCameByIpv6) {
+  const Bytes six = ipv6(kClient6, kVip6, Protocol::tcp, tcp_segment(10));
+  Received bare(ipv6(kDirector6, kReal6, Protocol::ipip, inner4()));
+  EXPECT_EQ(bare.open(), Fate::delivered);
+  EXPECT_EQ(bare.bytes(), inner4());
+  Received in_gre(ipv6(kDirector6, kReal6, Protocol::gre, concat(words({0, 0x86dd}), six)));
+  EXPECT_EQ(in_gre.open(), Fate::delivered);
+  EXPECT_EQ(in_gre.bytes(), six);
+  EXPECT_EQ(Received(ipv6(kDirector6, kReal6, Protocol{44}, Bytes(40))).open(), Fate::outer_fragment);
+  EXPECT_EQ(Received(ipv6(kDirector6, kVip6, Protocol::ipv6, six)).open(), Fate::delivered) << "own, as VIPs are on lo";
+  EXPECT_EQ(Received(ipv6(kDirector6, kClient6, Protocol::ipv6, six)).open(), Fate::not_ours);
+}
+
+TEST(TunnelEnds, AreReadAsTheyAreWritten) {
+  for (const char* text : {"ipip", "sit", "gre", "gue:6080", "gue:1"}) {
+    const auto end = parse_tunnel_end(text);
+    ASSERT_TRUE(end) << text;
+    EXPECT_EQ(format_as(*end), text);
+  }
+  for (const char* text : {"", "ip", "gue", "gue:", "gue:0", "gue:65536", "gue:1x", "gre:1", "10.9.0.1"}) EXPECT_FALSE(parse_tunnel_end(text)) << text;
 }
 
 TEST(Fates, EachHasItsPlaceInTheList) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace director::realserver {
 namespace {
 
@@ -20,7 +22,7 @@ Need of(const IpAddress& vip) {
 Ledger example() {
   Ledger ledger;
   ledger.name_space = "12 0f3c1c5e";
-  ledger.services = {{Mode::dr, kVip}, {Mode::tun, kVip}, {Mode::tun, kVip6}};
+  ledger.services = {{Mode::dr, kVip}, {Mode::tun, kVip}, {Mode::tun, kVip6, {{}, {TunnelEnd::Kind::gue, kGuePort}}}};
   ledger.changes = {
       {kAny, Change::Kind::sysctl, "net.ipv4.conf.all.arp_ignore", "0", "1"},
       {of(kVip), Change::Kind::address, "10.9.0.100/32@lo", "absent", "present"},
@@ -54,7 +56,7 @@ TEST(Ledger, NamesTheLineItCannotRead) {
 std::vector<std::string> undone_without(std::vector<Service> gone) {
   Ledger ledger = example();
   std::erase_if(ledger.services,
-                [&](const Service& s) { return std::find(gone.begin(), gone.end(), s) != gone.end(); });
+                [&](const Service& s) { return std::ranges::any_of(gone, [&](const Service& g) { return g.same(s); }); });
   std::vector<std::string> undone;
   while (const auto at = ledger.latest_unneeded()) {
     undone.push_back(ledger.changes[*at].what);

@@ -279,8 +279,8 @@ TEST(RulesFile, ErrorsSayWhereAndWhatWasExpected) {
        "web.rules:3:6: You need to supply the 'service-address' option for the 'add-service' command"},
       {"add -t 10.9.0.100:80", "web.rules:1:1: 'add' begins no rule, expected a command first: -A, -a, ..."},
       {"-A -t 10.9.0.100:80 --bogus 3", "web.rules:1:21: --bogus: unknown option"},
-      {"-D -t 10.9.0.100:80", "web.rules:1:1: -D has no place in a rules file: expected -A, -a or --set"},
-      {"-L", "web.rules:1:1: -L has no place in a rules file: expected -A, -a or --set"},
+      {"-D -t 10.9.0.100:80", "web.rules:1:1: -D has no place in a rules file: expected -A, -a, --class or --set"},
+      {"-L", "web.rules:1:1: -L has no place in a rules file: expected -A, -a, --class or --set"},
       {"-A -t www.example:80",
        "web.rules:1:7: illegal virtual server address[:port] specified: expected HOST:PORT or [IPV6]:PORT"},
   };

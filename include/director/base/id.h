@@ -20,4 +20,6 @@ using RealId = Id<struct RealTag>;              ///< a row of the real servers' 
 using HopId = Id<struct HopTag>;                ///< a next hop: a neighbour on a device
 using ConnectionId = Id<struct ConnectionTag>;  ///< a row of the connection table
 
+using TemplateId = Id<struct TemplateTag>;      ///< a row of the persistence templates
+
 }  // namespace director

@@ -37,6 +37,8 @@ struct GuardPlan {
 };
 
 /// Sorted and without duplicates, so that equal plans compare equal.
-[[nodiscard]] GuardPlan plan_guard(std::span<const Service* const> services, std::span<const IpAddress> host);
+/// Of a class's rules only single addresses count: what is sent to a prefix stays the host's to see as well.
+[[nodiscard]] GuardPlan plan_guard(std::span<const Service* const> services, const Classifier& classes,
+                                   std::span<const IpAddress> host);
 
 }  // namespace director

@@ -8,11 +8,15 @@
 // The way of a packet through process() is in director/core/balancer.cpp, top to bottom.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "director/base/result.h"
@@ -22,9 +26,13 @@
 #include "director/core/fragment.h"
 #include "director/core/hop.h"
 #include "director/core/local.h"
+#include "director/core/neighbour.h"
 #include "director/core/outbox.h"
+#include "director/core/persistence.h"
 #include "director/core/real_server.h"
 #include "director/core/service.h"
+#include "director/core/shortcut.h"
+#include "director/core/sync.h"
 #include "director/core/tunables.h"
 #include "director/core/verdict.h"
 #include "director/net/frame.h"
@@ -41,7 +49,7 @@ class Balancer {
     Policy policy = Policy::improved;
     std::uint64_t seed = 0;                    ///< of hashes and IP IDs; secret in the field, fixed in a replay
     std::size_t max_connections = 16'000'000;  ///< more are refused (Reason::table_full)
-    bool announce = true;                      ///< gratuitous ARP for the virtual addresses; a replay sends none
+    bool announce = true;                      ///< gratuitous ARP and ND for the virtual addresses; a replay sends none
   };
   explicit Balancer(const Options& options);
   ~Balancer();
@@ -63,6 +71,10 @@ class Balancer {
   /// Frames the core made; the caller transmits and clears them after each call of a door, or each batch.
   [[nodiscard]] Outbox& outbox() { return outbox_; }
 
+  /// From now on connections offer shortcuts, and somebody follows the news after each batch of calls.
+  void offer_shortcuts();
+  [[nodiscard]] ShortcutNews& shortcut_news() { return shortcut_news_; }
+
   // --- for those who watch
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] Counters& counters() { return counters_; }  ///< devices count their reasons here too
@@ -70,10 +82,17 @@ class Balancer {
   /// All services, in the order they were added.
   [[nodiscard]] std::vector<const Service*> services() const;
   [[nodiscard]] const Service* find_service(const ServiceKey& key) const;
+  /// The service a packet that starts this flow is for; `mark`: the class it was given outside, 0: none.
+  [[nodiscard]] const Service* find_service(const FlowKey& flow, std::uint32_t mark) const { return service_for(flow, mark); }
+  /// The real server that was chosen last, for a connection or a single datagram, since it was asked last; nothing: none was.
+  [[nodiscard]] std::optional<Endpoint> take_choice() { return std::exchange(last_choice_, std::nullopt); }
   [[nodiscard]] const Timeouts& timeouts() const { return timeouts_; }
   [[nodiscard]] const Tunables& tunables() const { return tunables_; }
   [[nodiscard]] Policy policy() const { return options_.policy; }
   [[nodiscard]] const Network& network() const { return network_; }
+  [[nodiscard]] const Classifier& classes() const { return classes_; }
+  /// The sync daemon of that role, if it runs.
+  [[nodiscard]] const std::optional<SyncDaemon>& sync_daemon(SyncRole role) const { return sync_.daemon(role); }
 
   /// A row of ipvsadm -Lnc.
   struct ConnectionRow {
@@ -83,6 +102,8 @@ class Balancer {
     Duration remaining;  ///< until it expires
     bool is_template = false;  ///< persistence: client port 0
     bool assured = false;      ///< of a template
+    std::string_view engine{}, engine_data{};  ///< of a template: "sip" and the Call-ID
+    bool from_sync = false;    ///< another director told us of it
   };
   void for_each_connection(Instant now, const std::function<void(const ConnectionRow&)>& visit) const;
   /// The connection a packet of this flow belongs to, in either direction.
@@ -97,37 +118,61 @@ class Balancer {
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
  private:
+  /// What may start a connection: what the protocol begins with, or anything (a connection that has lost its server).
+  enum class Start : std::uint8_t { beginning, anything };
+
   // The way of a packet, in the order it is walked (balancer.cpp).
   Verdict decide(Frame& frame, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);
+  Verdict neighbour(Frame& frame, const PacketView& view, Instant now);
+  [[nodiscard]] std::vector<IpAddress> listened_groups(DeviceId device) const;
+  bool report_groups(DeviceId device, const NeighbourMessage& query);
   Verdict ip(Frame& frame, PacketView& view, Instant now);
   Verdict transport(Frame& frame, const PacketView& view, Instant now);
+  Reason follow_fragments(Frame& frame, PacketView& view, Instant now);
   Reason read_options(Frame& frame, const PacketView& view, Instant now);
   void process_later_fragments(Instant now);
   Verdict icmp(Frame& frame, const PacketView& view, Instant now);
-  Verdict icmp_error(Frame& frame, const PacketView& view, Instant now);
+  Verdict relay_error(Frame& frame, const PacketView& view, Instant now);
   Verdict relay_icmp_error(Connection& connection, Frame& frame, const PacketView& view, const QuotedPacket& quoted,
                            Instant now);
   Verdict schedule_icmp(Frame& frame, const PacketView& view, const QuotedPacket& quoted, bool checksum_true, Instant now);
-  Verdict tunnel_error(Frame& frame, const PacketView& view, Instant now);
+  /// One of our own tunnel packets, as an ICMP error quotes it.
+  struct QuotedTunnel {
+    Connection* connection = nullptr;
+    QuotedPacket outer, inner;
+    std::size_t inner_at = 0;  // from the beginning of the quotation
+  };
+  std::optional<QuotedTunnel> find_tunnel(std::span<const std::byte> quoted, const QuotedPacket& outer);
+  Verdict tunnel_error(Frame& frame, const PacketView& view, const QuotedTunnel& tunnel, Instant now);
   Verdict request(Connection* connection, Frame& frame, const PacketView& view, Instant now);
+  Verdict start_anew(Connection& old, Frame& frame, const PacketView& view, Instant now, Start start = Start::beginning);
   Verdict reply(Connection& connection, Frame& frame, const PacketView& view, Instant now);
-  Verdict schedule(Frame& frame, const PacketView& view, Instant now);
+  Verdict schedule(Service& service, Frame& frame, const PacketView& view, Instant now, Start start = Start::beginning);
+  Verdict go_past(Service& service, Frame& frame, const PacketView& view, Instant now);
+  Verdict send_one_packet(Service& service, RealServer& server, Frame& frame, const PacketView& view, Instant now);
   Verdict stray(Frame& frame, const PacketView& view, Instant now);
   Verdict to_own_stack(Frame& frame, const PacketView& view, Instant now);
 
   // Forwarding: the last steps, shared by packets and ICMP errors about them.
   Verdict forward_request(Connection& connection, Frame& frame, const PacketView& view, Instant now);
   Verdict forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now);
-  Verdict cut_and_tunnel(Frame& frame, const PacketView& view, const Tunnel& tunnel, const RouteTo& way, Instant now);
+  [[nodiscard]] std::size_t mtu_inside(const RouteTo& way, std::size_t overhead, Family inner) const;
+  OuterHeaders outer_headers(const Connection& connection, const RouteTo& way);
+  void clamp_mss(Frame& frame, const PacketView& view, const ServerConfig& server, std::size_t path_mtu) const;
+  Verdict tunnel_to_hop(Frame& frame, const PacketView& view, const OuterHeaders& outer, const RouteTo& way, Instant now);
+  Verdict cut_and_tunnel(Frame& frame, const PacketView& view, OuterHeaders outer, const RouteTo& way, Instant now);
   Verdict fragment_to_hop(Frame& frame, std::size_t network, const RouteTo& way, Instant now);
   Verdict route_plainly(Frame& frame, const PacketView& view, Instant now);
   Verdict deliver_here(Connection& connection, Frame& frame, const PacketView& view, Instant now);
 
   // Refusals and answers.
   Verdict refuse_unserved(Frame& frame, const PacketView& view, Instant now);
-  Verdict no_server(Frame& frame, const PacketView& view, Instant now);
+  Verdict refuse(Frame& frame, const PacketView& view, Instant now);
+  Verdict no_server(Service& service, Frame& frame, const PacketView& view, Instant now);
   Verdict server_gone(Connection& connection, Frame& frame, const PacketView& view, Instant now);
+  Verdict server_quiesced(Connection& connection, Frame& frame, const PacketView& view, Instant now);
+  Verdict reset_both(Connection& connection, Frame& frame, const PacketView& view, Instant now);
   Verdict answer_reset(Frame& frame, const PacketView& view, Instant now);
   Verdict answer_icmp(Frame& frame, const PacketView& view, IcmpError error, const IpAddress& source, Reason why,
                       Instant now);
@@ -136,20 +181,90 @@ class Balancer {
   Verdict send_own(Frame& frame, const IpAddress& to, Instant now, Reason why);
 
   // Connections and their bookkeeping.
-  Connection* open(Service& service, RealServer& server, const FlowKey& flow, Instant now);
+  /// The server of a new connection, and the template that chose it.
+  struct Choice {
+    RealServer* server = nullptr;
+    TemplateId affinity;
+  };
+  Result<Choice, Reason> choose(Service& service, const FlowKey& flow, std::span<const std::byte> payload, Instant now);
+  [[nodiscard]] Endpoint real_endpoint(const Service& service, const RealServer& server, const FlowKey& flow) const;
+  void equip(Connection& connection, const RealServer& server);
+  Connection* open(Service& service, const Choice& choice, const FlowKey& flow, Instant now);
+  template <typename Open>
+  Connection* open_or_make_room(Instant now, Open open) {
+    Connection* c = open();
+    if (c == nullptr && make_room(now)) c = open();
+    return c;
+  }
+  void count_connection(Service& service, RealServer& server);
   void close(Connection& connection, Instant now);
   void left(const Connection& connection, Instant now);
+  Ending judge(Connection& connection, Instant now);
+
+  // Persistence (persistence.cpp).
+  /// `only`: the server that is meant already; a template of another one isn't followed.
+  Result<Choice, Reason> choose_persistent(Service& service, const FlowKey& flow, std::span<const std::byte> payload,
+                                           Instant now, RealServer* only = nullptr);
+  Connection* find_template(const FlowKey& key, std::string_view call_id);
+  Connection* open_template(const FlowKey& key, std::string_view call_id, RealServer& server, const Endpoint& real,
+                            Instant deadline, Instant now);
+  Connection* open_from_server(Frame& frame, const PacketView& view, Instant now);
+  [[nodiscard]] bool template_holds(const Connection& model) const;
+  void drop_template(Connection& model, Instant now);
+  Ending judge_template(Connection& model, Instant now);
+  void end_templates_of(const RealServer& server, Instant now);
+  void assure_template(const Connection& connection);
   void advance(Connection& connection, const PacketView& view, Direction direction, Instant now);
   void count_in(RealServer& server, const Frame& frame, const PacketView& view);
   void count_out(RealServer& server, const Frame& frame, const PacketView& view);
   void count_made(RealServer& server, const Frame& frame);
+  void count_traffic(RealServer& server, Direction direction, std::uint64_t packets, std::uint64_t bytes);
   const RouteTo* way_to(RealServer& server);
+  /// The way of a connection's packets from the client; `room` holds it where it belongs to no server.
+  const RouteTo* way_of(const Connection& connection, RealServer& server, std::optional<RouteTo>& room);
   const RouteTo* way_to_client(Connection& connection, RouteTo& room);
 
+  // Synchronisation (synchronise.cpp).
+  void tell_backups(Connection& connection, Instant now);
+  void tell_backups_of_template(TemplateId id, Instant now);
+  [[nodiscard]] bool is_due_to_be_told(Connection& connection, Instant now);
+  [[nodiscard]] SyncRecord record_of(const Connection& connection) const;
+  void tell(const SyncRecord& record, Instant now);
+  void send_sync_message();
+  [[nodiscard]] bool is_sync_message(const Frame& frame, const PacketView& view) const;
+  Verdict receive_sync(const Frame& frame, const PacketView& view, Instant now);
+  Reason adopt(const SyncRecord& record, Instant now);
+  Reason adopt_template(const SyncRecord& record, Instant now);
+  RealServer* server_of_sync(const SyncRecord& record);
+  /// A backup that leaves the traffic to its master (net.ipv4.vs.backup_only).
+  [[nodiscard]] bool stands_by() const;
+  // Defences (defence.cpp).
+  [[nodiscard]] std::int64_t free_pages() const;
+  bool make_room(Instant now);
+  void force_out(Connection& c, Instant now);
+  void defend(Instant now);
+  void drop_entries(Instant now);
+  bool may_be_dropped(const Connection& c, Instant now);
+  bool refused_by_defence();
+
+  // Shortcuts (core/shortcuts.cpp).
+  void offer_shortcut(Connection& c, Direction direction, const PacketView& view, DeviceId ingress, const RouteTo& way);
+  void close_shortcuts(Connection& c);
+  void end_stale_shortcuts();
+
   // Services.
-  Service* service_for(const FlowKey& flow);
+  void settle_timeouts(Service& service) const;
+  Service* service_for(const FlowKey& flow, std::uint32_t mark) const;
   Service* exact_service(const ServiceKey& key) const;
   [[nodiscard]] bool is_virtual(const IpAddress& a) const { return virtual_.contains(a); }
+  /// Whether a packet to this address may start a connection.
+  [[nodiscard]] bool may_be_served(const IpAddress& a) const {
+    return is_virtual(a) || (!classes_.empty() && classes_.aims_at(a));
+  }
+  void take_address(const IpAddress& address, Instant now);
+  void leave_address(const IpAddress& address);
+  void set_classes(std::vector<ClassRule> rules, Instant now);
+  [[nodiscard]] ConnectionRow row_of(const Connection& c, Instant now) const;
   [[nodiscard]] bool speaks_for(const IpAddress& vip, DeviceId device) const;
   [[nodiscard]] bool has_usable_server(const IpAddress& vip) const;
   [[nodiscard]] const RealServer* nat_server_at(const FlowKey& from_server) const;
@@ -160,14 +275,20 @@ class Balancer {
   Result<void, Refusal> change(const AddServer& c, Instant now);
   Result<void, Refusal> change(const EditServer& c, Instant now);
   Result<void, Refusal> change(const DeleteServer& c, Instant now);
+  Result<void, Refusal> change(const SetClasses& c, Instant now);
+  Result<void, Refusal> change(const AddClassRule& c, Instant now);
+  Result<void, Refusal> change(const DeleteClass& c, Instant now);
   Result<void, Refusal> change(const ZeroCounters& c, Instant now);
   Result<void, Refusal> change(const SetTimeouts& c, Instant now);
   Result<void, Refusal> change(const SetTunable& c, Instant now);
+  Result<void, Refusal> change(const StartDaemon& c, Instant now);
+  Result<void, Refusal> change(const StopDaemon& c, Instant now);
   Result<void, Refusal> change(const SetDevice& c, Instant now);
   Result<void, Refusal> change(const SetAddresses& c, Instant now);
   Result<void, Refusal> change(const SetRoutes& c, Instant now);
   Result<void, Refusal> change(const SetNeighbour& c, Instant now);
   Result<void, Refusal> change(const SetForwarding& c, Instant now);
+  Result<void, Refusal> change(const Carried& c, Instant now);
   RealServer& room_for(const ServiceKey& service, const Endpoint& endpoint);
   void remove_service(std::size_t position, Instant now);
   void remove_server(Service& service, std::size_t position, Instant now);
@@ -196,12 +317,15 @@ class Balancer {
   Options options_;
   Network network_;
   ConnectionTable connections_;
+  TemplateTable templates_;
+  Classifier classes_;
   FragmentTable fragments_;
   Outbox outbox_;
   Counters counters_;
   TrafficMeter traffic_;
   Timeouts timeouts_;
   Tunables tunables_;
+  Synchronisation sync_;
   bool forwarding_ = false;
   std::vector<std::unique_ptr<Service>> services_;                    // in the order they were added
   std::unordered_map<ServiceKey, Service*, ServiceHash> service_index_;
@@ -213,11 +337,29 @@ class Balancer {
   };
   std::deque<Forgotten> forgotten_;  // removed servers without connections, the oldest first
   std::uint64_t generation_ = 0;
+  std::size_t engines_ = 0;  // services with a persistence engine
+  std::optional<Endpoint> last_choice_;
   std::uint32_t ip_id_;
   std::int64_t until_drop_ = 0;  // drop_packet: connections to be
+  std::int64_t drop_rate_ = 0;   // drop_packet 2: of how many one is refused
+  std::array<std::uint32_t, 9> drop_countdown_{0, 1, 2, 3, 4, 5, 6, 7, 8};  // drop_entry: by packets it had
+  Instant next_defence_ = kNever;
   Instant next_tick_ = kNever;
   Instant next_announcement_ = kNever;
   int announcements_left_ = 0;
+  bool offers_shortcuts_ = false;
+  ShortcutNews shortcut_news_;
+  std::uint16_t shortcut_epoch_ = 1;  // counts the times all shortcuts ended
+  struct Facts {                      // what every shortcut was made from
+    std::uint32_t routes = 0;
+    std::uint32_t neighbours = 0;
+    std::uint64_t services = 0;
+    bool has_backups = false;  // who are told by packets that walk
+    friend bool operator==(const Facts&, const Facts&) = default;
+  } shortcut_facts_;
+  [[nodiscard]] Facts shortcut_facts() const {
+    return {network_.generation(), network_.neighbour_generation(), generation_, sync_.daemon(SyncRole::master).has_value()};
+  }
   std::vector<Outbox::Entry*> later_fragments_;  // released by the first fragment in hand
 };
 

@@ -13,6 +13,8 @@
 #include "director/base/id.h"
 #include "director/base/result.h"
 #include "director/base/time.h"
+#include "director/core/classifier.h"
+#include "director/core/service_policy.h"
 #include "director/net/address.h"
 
 namespace director {
@@ -29,6 +31,11 @@ struct ServiceKey {
   [[nodiscard]] Family family() const { return endpoint.address.family(); }
   friend bool operator==(const ServiceKey&, const ServiceKey&) = default;
 };
+
+/// The key of a class's service.
+[[nodiscard]] constexpr ServiceKey class_key(std::uint32_t mark, Family family) {
+  return {Protocol::tcp, {family == Family::ipv4 ? IpAddress{} : IpAddress::v6({}), {}}, mark};
+}
 
 /// ipvsadm -b: bits as in linux/ip_vs.h (IP_VS_SVC_F_SCHED1..3). sh: 1 = sh-fallback, 2 = sh-port; mh likewise.
 struct SchedulerFlags {
@@ -47,6 +54,7 @@ struct ServiceConfig {
   Be32 netmask{0xffffffffU};         ///< IPv4 persistence granularity, need not be contiguous
   bool one_packet = false;           ///< -o
   std::string persistence_engine;    ///< --pe, empty: none
+  ServicePolicy policy{};            ///< beyond ipvsadm
   friend bool operator==(const ServiceConfig&, const ServiceConfig&) = default;
 };
 
@@ -74,9 +82,30 @@ struct ClearServices {};
 struct AddServer { ServiceKey service; ServerConfig config; };
 struct EditServer { ServiceKey service; ServerConfig config; };  ///< replaces all of it
 struct DeleteServer { ServiceKey service; Endpoint endpoint; };
+struct SetClasses { std::vector<ClassRule> rules; };  ///< all rules of all classes, in this order
+struct AddClassRule { ClassRule rule; };              ///< behind all others
+struct DeleteClass { std::uint32_t mark = 0; };       ///< all its rules
 struct ZeroCounters { std::optional<ServiceKey> service; };  ///< -Z, nothing: all
 struct SetTimeouts { Duration tcp{}, tcp_fin{}, udp{}; };    ///< --set, 0 keeps
 struct SetTunable { std::string name; std::int64_t value = 0; };  ///< net.ipv4.vs.*, core/tunables.def
+
+// --- The sync daemon -----------------------------------------------------------------------------------------------
+
+enum class SyncRole : std::uint8_t { master, backup };  ///< tells other directors of connections; takes over theirs
+
+/// ipvsadm --start-daemon. What is 0 or nothing takes the kernel's default.
+struct StartDaemon {
+  SyncRole role = SyncRole::master;
+  std::string interface = "eth0";     ///< of a device
+  std::uint8_t sync_id = 0;           ///< a backup with 0 listens to all
+  std::uint16_t maximum_length = 0;   ///< of a message; 0: an Ethernet frame's
+  std::optional<IpAddress> group;     ///< nothing: kSyncGroup
+  Port port;                          ///< 0: kSyncPort
+  std::uint8_t ttl = 0;               ///< 0: 1
+};
+inline constexpr std::uint32_t kSyncGroup = 0xe0000051;  // 224.0.0.81
+inline constexpr std::uint16_t kSyncPort = 8848;
+struct StopDaemon { SyncRole role = SyncRole::master; };
 
 // --- What the director knows of the network ------------------------------------------------------------------------
 
@@ -120,9 +149,17 @@ struct SetNeighbour {
 /// Whether the director's own host forwards packets that belong to no connection (net.ipv4.ip_forward); Stack::own only.
 struct SetForwarding { bool on = true; };
 
+/// A shortcut (core/shortcut.h) has carried packets of this flow, as they arrive, past the core.
+struct Carried {
+  FlowKey flow;
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;  ///< of IP packets
+  Instant last;             ///< when the last of them came
+};
+
 using Change = std::variant<AddService, EditService, DeleteService, ClearServices, AddServer, EditServer, DeleteServer,
-                            ZeroCounters, SetTimeouts, SetTunable, SetDevice, SetAddresses, SetRoutes, SetNeighbour,
-                            SetForwarding>;
+                            SetClasses, AddClassRule, DeleteClass, ZeroCounters, SetTimeouts, SetTunable, StartDaemon,
+                            StopDaemon, SetDevice, SetAddresses, SetRoutes, SetNeighbour, SetForwarding, Carried>;
 
 /// Why a Change was refused. vsadm prints them in ipvsadm's words (ip_vs_ctl.c, libipvs.c ipvs_strerror).
 enum class Refusal : std::uint8_t {
@@ -135,6 +172,11 @@ enum class Refusal : std::uint8_t {
   out_of_range,        ///< ERANGE: lower threshold above upper, weight above INT_MAX
   invalid,             ///< EINVAL: address not unicast, families that can't mix, netmask
   no_such_tunable,
+  class_exists,   ///< the rule is there already
+  no_such_class,
+  no_such_device,      ///< ENODEV of --start-daemon
+  daemon_runs,         ///< EEXIST of --start-daemon
+  no_daemon,           ///< ESRCH of --stop-daemon
 };
 
 }  // namespace director

@@ -11,4 +11,9 @@ namespace director {
 [[nodiscard]] Result<void, Refusal> check(const ServiceConfig& config);
 [[nodiscard]] Result<void, Refusal> check(const ServiceKey& service, const ServerConfig& config);
 
+/// A rule behind the others, or refused: it is there already.
+[[nodiscard]] Result<void, Refusal> add_class_rule(std::vector<ClassRule>& rules, const ClassRule& rule);
+/// All rules of a class go, or refused: there is none.
+[[nodiscard]] Result<void, Refusal> delete_class(std::vector<ClassRule>& rules, std::uint32_t mark);
+
 }  // namespace director

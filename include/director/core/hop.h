@@ -1,7 +1,7 @@
 // Network: what the director knows of devices, addresses, routes and neighbours, and how a frame gets its Ethernet header.
 //
 // A Hop is a neighbour on a device. Connections and real servers keep HopIds, so a neighbour that changes its MAC address is one row
-// changed. The director resolves neighbours itself, by ARP, on every kind of device (RFC 826); what a kernel knows comes in as
+// changed. The director resolves neighbours itself, by ARP or neighbour discovery, on every kind of device (RFC 826, RFC 4861); what a kernel knows comes in as
 // SetNeighbour. A frame whose hop has no MAC yet is copied and waits; at most kMostWaiting frames a hop.
 //
 // Not here: which packets go where (balancer.cpp), answers to ARP (local.h).
@@ -37,6 +37,12 @@ struct Interface {
       if (p.address == a) return true;
     return false;
   }
+  /// The IPv6 address the device has on its own link, :: if it has none (yet).
+  [[nodiscard]] IpAddress link_local_address() const {
+    for (const Prefix& p : addresses)
+      if (!p.address.is_v4() && p.address.is_link_local()) return p.address;
+    return IpAddress::v6({});
+  }
 };
 
 struct Hop {
@@ -64,6 +70,7 @@ struct RouteTo {
   bool local = false;  ///< an address of the director's own
   std::uint32_t mtu = 0;
   IpAddress source;    ///< the address the director speaks from on that way
+  bool learnt = false;  ///< the MTU is one that learn_path_mtu() was told
 };
 
 class Network {
@@ -75,6 +82,8 @@ class Network {
 
   /// Counts changes that can turn routes or HopIds; what was derived under another generation is to be derived again.
   [[nodiscard]] std::uint32_t generation() const { return generation_; }
+  /// Counts changes of what seal() writes: a MAC address that changed or isn't known any more.
+  [[nodiscard]] std::uint32_t neighbour_generation() const { return neighbour_generation_; }
   [[nodiscard]] const Interface* find(DeviceId id) const;
   [[nodiscard]] const std::vector<Interface>& interfaces() const { return interfaces_; }
   /// An address of one of the devices (never a virtual one).
@@ -84,16 +93,23 @@ class Network {
   [[nodiscard]] bool on_link_anywhere(const IpAddress& a) const;
 
   /// The way to an address; nothing: there is none. Longest prefix, then lowest metric; connected subnets come from the addresses.
-  std::optional<RouteTo> route(const IpAddress& to);
-  /// A smaller MTU on the way to `to` than the route's, learnt from ICMP; forgotten after ten minutes (RFC 1191, 6.3).
+  /// `scope`: the link that a link-local address means.
+  std::optional<RouteTo> route(const IpAddress& to, DeviceId scope = {});
+  /// A smaller MTU on the way to `to` than the route's, learnt from ICMP; forgotten after ten minutes (RFC 1191, 6.3;
+  /// RFC 8201, 4).
   void learn_path_mtu(const IpAddress& to, std::uint32_t mtu, Instant now);
+  /// Somebody sends there past seal(): the neighbour is in use.
+  void keep_alive(HopId id) { hops_[id.index].used = true; }
   [[nodiscard]] const Hop& hop(HopId id) const { return hops_[id.index]; }
   [[nodiscard]] const std::vector<Hop>& hops() const { return hops_; }
 
   /// Writes the Ethernet header for this hop. Without a MAC yet: keeps a copy, asks, and says so (drop, neighbour_waits).
   Verdict seal(Frame& frame, HopId to, Instant now, Outbox& outbox, Counters& counters);
-  /// An ARP message said that `address` is at `mac`; learnt only for hops in use (RFC 826's "merge").
-  void learn(DeviceId device, const IpAddress& address, const MacAddress& mac, Instant now, Outbox& outbox);
+  /// How much a message about a neighbour says: `careful` doesn't replace another MAC that is in use, it only makes us ask
+  /// (an advertisement without the override flag, RFC 4861, 7.2.5).
+  enum class Claim : std::uint8_t { certain, careful };
+  /// An ARP or ND message said that `address` is at `mac`; learnt only for hops in use (RFC 826's "merge").
+  void learn(DeviceId device, const IpAddress& address, const MacAddress& mac, Claim claim, Instant now, Outbox& outbox);
 
   /// Asks again, makes sure, forgets. Frames that gave up waiting are handed to `unreachable`.
   void expire(Instant now, Outbox& outbox, Counters& counters);
@@ -138,6 +154,7 @@ class Network {
   std::unordered_map<Key, HopId, KeyHash> hop_index_;
   std::unordered_map<IpAddress, PathMtu, AddressHash> path_mtu_;
   std::uint32_t generation_ = 1;
+  std::uint32_t neighbour_generation_ = 1;
   Instant next_ = kNever;
 };
 

@@ -20,6 +20,7 @@ struct RealServer {
   ServiceKey service_key;
   Service* service = nullptr;  ///< nullptr: removed
   ServerConfig config;
+  bool is_none = false;        ///< stands for no server: its connections go where the client sent them (cache_bypass)
   bool overloaded = false;     ///< at its upper threshold and not yet below the lower
   std::uint32_t active = 0;    ///< connections in an active state (TCP: ESTABLISHED, SYN_*; SYNACK)
   std::uint32_t inactive = 0;  ///< all others, UDP among them

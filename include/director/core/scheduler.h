@@ -7,9 +7,11 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "director/core/change.h"
 #include "director/core/real_server.h"
+#include "director/core/tunables.h"
 
 namespace director {
 
@@ -26,6 +28,10 @@ class Scheduler {
   virtual void server_leaving(ServerList /*servers*/, std::size_t /*position*/) {}
   /// Weights, thresholds or the list itself changed; `servers` is the list as it is now.
   virtual void servers_changed(ServerList /*servers*/) {}
+  /// Of a scheduler that hashes: whose each slot of its table is; nullptr: nobody's. Empty: it has no such table.
+  [[nodiscard]] virtual std::vector<const RealServer*> slots() const { return {}; }
+  /// Before the first pick, and whenever a knob was turned.
+  virtual void tuned(const Tunables& /*tunables*/) {}
 };
 
 /// A scheduler by its ipvsadm name ("rr", "wlc", ...); nullptr if there is none.

@@ -14,9 +14,11 @@ namespace director {
 /// Owned by the balancer; its address stays while it exists.
 struct Service {
   ServiceConfig config;
+  Timeouts timeouts;                 ///< the global ones with the service's own in their place
   std::unique_ptr<Scheduler> scheduler;
   std::vector<RealServer*> servers;  ///< last added first; owned by the balancer
   TrafficMeter traffic;
+  RealServer* past = nullptr;        ///< for connections that go past all servers (cache_bypass), once there was one
 
   [[nodiscard]] const ServiceKey& key() const { return config.key; }
   [[nodiscard]] RealServer* find(const Endpoint& endpoint) const {

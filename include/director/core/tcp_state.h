@@ -13,7 +13,7 @@
 
 namespace director {
 
-/// States of a connection, UDP's single state among them, in the kernel's order.
+/// States of a connection, TCP's, UDP's single one and SCTP's, each in the kernel's order.
 enum class State : std::uint8_t {
   none,
   established,
@@ -27,6 +27,19 @@ enum class State : std::uint8_t {
   listen,
   synack,
   udp,
+  sctp_init1,  // SCTP begins in none, too (sctp_state.h)
+  sctp_init,
+  sctp_cookie_sent,
+  sctp_cookie_replied,
+  sctp_cookie_wait,
+  sctp_cookie,
+  sctp_cookie_echoed,
+  sctp_established,
+  sctp_shutdown_sent,
+  sctp_shutdown_received,
+  sctp_shutdown_ack_sent,
+  sctp_rejected,
+  sctp_closed,
   kCount,
 };
 inline constexpr std::size_t kStateCount = static_cast<std::size_t>(State::kCount);

@@ -10,7 +10,9 @@ namespace director {
 
 struct Tunables {
 #define TUNABLE(name, initial, least, most, effect) std::int64_t name = initial;
+#define TUNABLE_WITHOUT_EFFECT(name, initial, least, most, why) std::int64_t name = initial;
 #include "director/core/tunables.def"
+#undef TUNABLE_WITHOUT_EFFECT
 #undef TUNABLE
 };
 
@@ -18,12 +20,15 @@ struct TunableInfo {
   std::string_view name;  ///< as below net.ipv4.vs.
   std::int64_t Tunables::*value;
   std::int64_t initial, least, most;
-  std::string_view effect;
+  std::string_view effect;  ///< or why there is none
+  bool has_effect = true;
 };
 
 inline constexpr TunableInfo kTunables[] = {
-#define TUNABLE(name, initial, least, most, effect) {#name, &Tunables::name, initial, least, most, effect},
+#define TUNABLE(name, initial, least, most, effect) {#name, &Tunables::name, initial, least, most, effect, true},
+#define TUNABLE_WITHOUT_EFFECT(name, initial, least, most, why) {#name, &Tunables::name, initial, least, most, why, false},
 #include "director/core/tunables.def"
+#undef TUNABLE_WITHOUT_EFFECT
 #undef TUNABLE
 };
 

@@ -37,8 +37,8 @@ struct Nat {
 [[nodiscard]] Reason apply(const Nat& nat, Frame& frame, const PacketView& view);
 
 /// Rewrites an ICMP error about a NAT connection, outside and inside (RFC 5508, 4.2): the outer address, and in the quoted packet the
-/// address and port the translated packet had. The quoted IP checksum and the ICMP checksum stay true.
-/// REQUIRES: `quoted` was read from behind the ICMP header at view.transport.
+/// address and port the translated packet had. The quoted IP checksum and the ICMP checksum become true.
+/// REQUIRES: `quoted` is of the same family and was read from behind the ICMP header at view.transport.
 void translate_icmp_error(const Nat& nat, Frame& frame, const PacketView& view, const QuotedPacket& quoted);
 
 }  // namespace director

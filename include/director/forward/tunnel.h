@@ -1,4 +1,5 @@
-// VS/TUN: the packet travels inside another IP packet to a real server that may be anywhere (RFC 2003).
+// VS/TUN: the packet travels inside another IP packet to a real server that may be anywhere: bare (RFC 2003, RFC 2473, RFC 4213), in GRE
+// (RFC 2784), or in UDP with a GUE header. Either address family may be inside or outside.
 #pragma once
 
 #include "director/core/change.h"
@@ -8,19 +9,33 @@
 
 namespace director {
 
-/// Recipe of a tunnel connection: the tunnel's far end. Its near end and MTU belong to the route and may change.
+/// Recipe of a tunnel connection: the tunnel's far end. Its near end and MTU belong to the route, the kind of tunnel to the real server;
+/// both may change under a connection.
 struct Tunnel {
   IpAddress remote;
 };
 
-/// Bytes the tunnel adds to each packet.
-[[nodiscard]] std::size_t tunnel_overhead(const ServerConfig& server);
+/// The outer headers, as far as the packet inside doesn't decide them.
+struct OuterHeaders {
+  IpAddress local;   ///< the tunnel's near end: of the route to `remote`
+  IpAddress remote;
+  TunnelType type = TunnelType::ipip;
+  TunnelChecksum checksum = TunnelChecksum::none;
+  Port source_port;       ///< gue: the same for all packets of a flow, so that routers with several ways keep them in order
+  Port target_port;       ///< gue
+  bool copy_df = true;    ///< net.ipv4.vs.pmtu_disc
+  std::uint16_t id = 0;   ///< for outer IPv4 packets without DF
+};
 
-/// Puts the outer header in front of the packet. The outer TTL is the inner one, DSCP and ECN follow RFC 6040's normal mode as the
-/// kernel has it (inner CE becomes ECT(0) outside), DF is copied if `copy_df`, the ID is 0 with DF and `id` without.
-/// Source: ip_vs_xmit.c, ip_vs_tunnel_xmit; net/inet_ecn.h. Reason::no_headroom.
-/// REQUIRES: the frame is no super-frame (an IPIP super-frame can't be described to the kernel); cut it first.
-[[nodiscard]] Reason encapsulate(Frame& frame, const PacketView& view, const IpAddress& local,
-                                 const IpAddress& remote, bool copy_df, std::uint16_t id);
+/// Bytes the tunnel adds to this packet (to each segment of a super-frame).
+[[nodiscard]] std::size_t tunnel_overhead(const ServerConfig& server, const Offload& offload);
+
+/// Puts the outer headers in front of the packet. The outer TTL is the inner one, DSCP and ECN follow RFC 6040's normal mode as the
+/// kernel has it (inner CE becomes ECT(0) outside), DF is copied from IPv4 to IPv4 if `copy_df`, the ID is 0 with DF and `id` without.
+/// A checksum of the tunnel covers the packet as it will be on the wire: a partial one inside stays partial, or, with
+/// TunnelChecksum::remote, is left to the tunnel's far end and said to be so in the GUE header.
+/// Source: ip_vs_xmit.c, ip_vs_tunnel_xmit, ipvs_gue_encap, ipvs_gre_encap; net/inet_ecn.h. Reason::no_headroom, too_big (for any IP packet).
+/// REQUIRES: the frame is no super-frame (one in a tunnel can't be described to the kernel); cut it first.
+[[nodiscard]] Reason encapsulate(Frame& frame, const PacketView& view, const OuterHeaders& outer);
 
 }  // namespace director

@@ -85,8 +85,15 @@ class Device {
   [[nodiscard]] virtual std::vector<Change> configuration() const { return {}; }
   /// Its routes, which the loop's owner joins with those of other devices into one SetRoutes.
   [[nodiscard]] virtual std::vector<Route> routes() const { return {}; }
+  /// The Ethernet groups frames are wanted from, all of them (replaces what was said before): neighbour solicitations for the
+  /// director's IPv6 addresses go to groups, which network cards filter.
+  virtual void listen_to(const std::vector<MacAddress>& /*groups*/) {}
   /// The interface came, went or changed: `index` 0 means there is none of that name now.
   virtual void link_changed(unsigned /*index*/, bool /*up*/) {}
+  /// The kernel's index of an interface the device made itself; 0: it made none.
+  [[nodiscard]] virtual unsigned own_interface() const { return 0; }
+  /// Receives only what this BPF socket filter keeps. False: this device can't.
+  virtual bool filter(int /*program*/) { return false; }
 
  protected:
   Device() = default;

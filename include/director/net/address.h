@@ -73,6 +73,9 @@ class IpAddress {
     return is_v4() ? (bytes_[12] & 0xf0U) == 0xe0 : bytes_[0] == 0xff;
   }
   [[nodiscard]] constexpr bool is_broadcast() const { return *this == v4(0xffffffffU); }
+  [[nodiscard]] constexpr bool is_link_local() const {  ///< 169.254/16 or fe80::/10: means a neighbour on one link
+    return is_v4() ? bytes_[12] == 169 && bytes_[13] == 254 : bytes_[0] == 0xfe && (bytes_[1] & 0xc0U) == 0x80;
+  }
   [[nodiscard]] constexpr bool is_loopback() const {
     return is_v4() ? bytes_[12] == 127 : *this == v6({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
   }
@@ -84,6 +87,25 @@ class IpAddress {
   std::array<std::uint8_t, 16> bytes_;
 };
 static_assert(sizeof(IpAddress) == 16);
+
+/// ff02::1, every IPv6 node on the link.
+inline constexpr IpAddress kAllNodes = IpAddress::v6({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+/// The group that neighbour solicitations for this IPv6 address go to: ff02::1:ffXX:XXXX (RFC 4291, 2.7.1).
+[[nodiscard]] constexpr IpAddress solicited_node(const IpAddress& a) {
+  const auto& b = a.bytes();
+  return IpAddress::v6({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, b[13], b[14], b[15]});
+}
+/// Where Ethernet frames for an IPv6 group go: 33:33 and its last four bytes (RFC 2464, 7).
+[[nodiscard]] constexpr MacAddress group_mac(const IpAddress& group) {
+  const auto& b = group.bytes();
+  return MacAddress{{0x33, 0x33, b[12], b[13], b[14], b[15]}};
+}
+/// The link-local address an interface with this MAC address gives itself (RFC 4291, appendix A).
+[[nodiscard]] constexpr IpAddress link_local(const MacAddress& mac) {
+  const auto& m = mac.bytes;
+  return IpAddress::v6({0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(m[0] ^ 2U), m[1], m[2], 0xff, 0xfe, m[3],
+                        m[4], m[5]});
+}
 
 /// A network: an address of which the leading `length` bits count (0..32 or 0..128). Host bits are kept as given:
 /// 10.9.0.2/24 is both an interface's address and its subnet.

@@ -6,6 +6,11 @@
 //   len=1472) ipip 10.9.0.2 > 10.9.0.11 ttl=63 (tcp 203.0.113.5:4000 > 10.9.9.9:80 [S] ttl=63) arp
 //   who-has 10.9.0.11 tell 10.9.0.2 ip 10.9.0.1 > 10.9.0.100 udp id=7 offset=1480 len=20          (a later
 //   fragment, or a protocol without ports)
+//   tcp [2001:db8::5]:4000 > [2001:db8::100]:80 [S] ttl=63      (IPv6 in the same words, ttl= is the hop limit)
+//   nd 2001:db8::5 > ff02::1:ff00:100 who-has 2001:db8::100 slla=02:00:00:00:00:05
+//   nd 2001:db8::100 > 2001:db8::5 has 2001:db8::100 tlla=02:00:00:00:00:02 solicited override
+//   mld fe80::1 > ff02::1 query       mld fe80::2 > ff02::16 report groups=ff02::1:ff00:100 record=4
+//   gre 10.9.0.2 > 10.9.0.11 csum=ok (PACKET)      gue 10.9.0.2 > 10.9.0.11 csum=none sport=40001 (PACKET)
 //
 // A line is a head (protocol, who to whom, what), then fields `name=value` and flags in any order, then
 // perhaps a packet inside parentheses. What isn't said has its usual value: TTL 64, TOS 0, ID 0, no payload,
@@ -17,6 +22,12 @@
 //   offset in bytes) TCP     [SFRPAUEC] seq= ack= win= urg= opts=HEX doff= UDP     ulen= ICMP    echo-request
 //   echo-reply ident= seq= · net- host- protocol- port-unreachable · frag-needed mtu= · source-quench
 //           redirect gw= · ttl-exceeded · parameter-problem · typeN/CODE rest=
+//   IPv6    ttl= tos= (traffic class) flow= (label) id= mf offset= atomic (fragment header) iplen=
+//           ext=N/HEX,N/HEX extension headers by number, without their first byte; fext= those behind the fragment header
+//   ICMPv6  as ICMP, and no-route · too-big mtu= · unknown-next-header
+//   nd      slla= tlla= (link-layer addresses) router solicited override ndopts=HEX (all options, when there are others)
+//   mld     query group= v1 · report v1 group= · report record= groups=A,B
+//   gre gue csum=none|ok|bad, of the tunnel (gue: to UDP port 6080); gue remote=START+OFFSET, a checksum left to the far end
 //   all     csum=bad|none|partial|0xNNNN  len= data=HEX  quote= (bytes present of a quoted packet)  gso=
 //   (segment size)
 //

@@ -24,6 +24,7 @@ struct Frame {
   std::uint32_t start = 0;       ///< first byte of the frame in storage
   std::uint32_t length = 0;
   DeviceId ingress;
+  std::uint32_t mark = 0;        ///< a class it was given before it came here (a replay's firewall marks); 0: none
   Offload offload;
 
   [[nodiscard]] std::span<std::byte> bytes() { return storage.subspan(start, length); }

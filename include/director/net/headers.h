@@ -91,8 +91,52 @@ struct Ipv6Header {
   std::uint8_t hop_limit;
   std::array<std::uint8_t, 16> source;
   std::array<std::uint8_t, 16> target;
+
+  [[nodiscard]] std::uint8_t traffic_class() const {
+    return static_cast<std::uint8_t>(version_class_flow.host() >> 20U);
+  }
+  [[nodiscard]] std::uint32_t flow_label() const { return version_class_flow.host() & 0xfffffU; }
 };
 static_assert(sizeof(Ipv6Header) == 40 && alignof(Ipv6Header) == 1);
+
+/// What all IPv6 extension headers begin with (RFC 8200, 4; RFC 4302 for authentication).
+struct Ipv6Extension {
+  Protocol next_header;
+  std::uint8_t length;  // beyond the first 8 bytes, in units of 8; of authentication: beyond 8, in units of 4
+
+  static constexpr Protocol kHopByHop{0};
+  static constexpr Protocol kRouting{43};
+  static constexpr Protocol kFragment{44};
+  static constexpr Protocol kAuthentication{51};
+  static constexpr Protocol kNoNext{59};
+  static constexpr Protocol kDestinationOptions{60};
+};
+static_assert(sizeof(Ipv6Extension) == 2 && alignof(Ipv6Extension) == 1);
+
+/// RFC 8200, 4.5.
+struct Ipv6Fragment {
+  Protocol next_header;
+  std::uint8_t reserved;
+  Be16 fragment;  // offset, in units of 8 bytes times 8, and flags
+  Be32 id;
+
+  static constexpr std::uint16_t kMoreFragments = 0x0001;
+  static constexpr std::uint16_t kOffsetMask = 0xfff8;
+
+  [[nodiscard]] bool more_fragments() const { return (fragment.host() & kMoreFragments) != 0; }
+  /// In bytes.
+  [[nodiscard]] std::size_t fragment_offset() const { return fragment.host() & std::uint32_t{kOffsetMask}; }
+};
+static_assert(sizeof(Ipv6Fragment) == 8 && alignof(Ipv6Fragment) == 1);
+
+/// RFC 8200, 4.4.
+struct Ipv6Routing {
+  Protocol next_header;
+  std::uint8_t length;
+  std::uint8_t type;
+  std::uint8_t segments_left;
+};
+static_assert(sizeof(Ipv6Routing) == 4 && alignof(Ipv6Routing) == 1);
 
 /// RFC 9293.
 struct TcpHeader {
@@ -128,6 +172,38 @@ struct UdpHeader {
 };
 static_assert(sizeof(UdpHeader) == 8 && alignof(UdpHeader) == 1);
 
+/// RFC 2784. With kChecksum four more bytes follow: the checksum and two of zero.
+struct GreHeader {
+  Be16 flags_version;
+  Be16 protocol;  // an EtherType
+
+  static constexpr std::uint16_t kChecksum = 0x8000;
+};
+static_assert(sizeof(GreHeader) == 4 && alignof(GreHeader) == 1);
+
+/// Generic UDP Encapsulation, variant 0, behind a UDP header (draft-ietf-intarea-gue; linux: include/net/gue.h).
+struct GueHeader {
+  std::uint8_t variant_control_length;  // 2, 1 and 5 bits; the length counts 32-bit words behind this header
+  Protocol protocol;                    // of what is inside
+  Be16 flags;
+
+  static constexpr std::uint8_t kVariantControl = 0xe0;
+  static constexpr std::uint8_t kLength = 0x1f;
+  static constexpr std::uint16_t kPrivate = 0x0001;  // flags: a word of private flags follows
+};
+static_assert(sizeof(GueHeader) == 4 && alignof(GueHeader) == 1);
+
+/// GUE's private flags, and the remote checksum that kRemoteChecksum announces: the field at `field` holds the pseudo-header's sum,
+/// and the tunnel's far end adds the bytes from `start` on. Both are counted from the inner packet's first byte.
+struct GueRemoteChecksum {
+  Be32 private_flags;
+  Be16 start;
+  Be16 field;
+
+  static constexpr std::uint32_t kRemoteChecksum = 0x80000000;
+};
+static_assert(sizeof(GueRemoteChecksum) == 8 && alignof(GueRemoteChecksum) == 1);
+
 /// The ports that TCP, UDP and SCTP all begin with.
 struct PortsHeader {
   Port source;
@@ -159,5 +235,52 @@ struct IcmpHeader {
   static constexpr std::uint8_t kFragmentationNeeded = 4;
 };
 static_assert(sizeof(IcmpHeader) == 8 && alignof(IcmpHeader) == 1);
+
+/// Numbers of ICMPv6 (RFC 4443, RFC 4861, RFC 2710, RFC 3810) for an IcmpHeader's type and code.
+struct Icmpv6 {
+  static constexpr std::uint8_t kUnreachable = 1;
+  static constexpr std::uint8_t kTooBig = 2;
+  static constexpr std::uint8_t kTimeExceeded = 3;
+  static constexpr std::uint8_t kParameterProblem = 4;
+  static constexpr std::uint8_t kFirstQuery = 128;  // smaller types are errors and quote a packet
+  static constexpr std::uint8_t kEcho = 128;
+  static constexpr std::uint8_t kEchoReply = 129;
+  static constexpr std::uint8_t kListenerQuery = 130;
+  static constexpr std::uint8_t kListenerReport = 131;    // of version 1
+  static constexpr std::uint8_t kNeighbourSolicitation = 135;
+  static constexpr std::uint8_t kNeighbourAdvertisement = 136;
+  static constexpr std::uint8_t kListenerReport2 = 143;
+
+  static constexpr std::uint8_t kNoRoute = 0;  // codes of kUnreachable
+  static constexpr std::uint8_t kProhibited = 1;
+  static constexpr std::uint8_t kAddressUnreachable = 3;
+  static constexpr std::uint8_t kPortUnreachable = 4;
+  static constexpr std::uint8_t kUnknownNextHeader = 1;  // code of kParameterProblem
+};
+
+/// Neighbour solicitation and advertisement without their options (RFC 4861, 4.3 and 4.4).
+struct NeighbourHeader {
+  std::uint8_t type;
+  std::uint8_t code;
+  Be16 checksum;
+  Be32 flags;  // of an advertisement
+  std::array<std::uint8_t, 16> target;
+
+  static constexpr std::uint32_t kRouter = 0x80000000;
+  static constexpr std::uint32_t kSolicited = 0x40000000;
+  static constexpr std::uint32_t kOverride = 0x20000000;
+};
+static_assert(sizeof(NeighbourHeader) == 24 && alignof(NeighbourHeader) == 1);
+
+/// The option that says a link-layer address, on Ethernet (RFC 4861, 4.6.1; RFC 2464, 6).
+struct LinkAddressOption {
+  std::uint8_t type;
+  std::uint8_t length;  // 1, in units of 8 bytes
+  MacAddress mac;
+
+  static constexpr std::uint8_t kSource = 1;
+  static constexpr std::uint8_t kTarget = 2;
+};
+static_assert(sizeof(LinkAddressOption) == 8 && alignof(LinkAddressOption) == 1);
 
 }  // namespace director

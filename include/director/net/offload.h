@@ -11,6 +11,7 @@
 
 namespace director {
 
+class ChecksumSum;
 struct Frame;
 
 struct Offload {
@@ -38,6 +39,11 @@ struct Offload {
 /// Completes a partial checksum in software. Nothing to do, nothing done.
 /// REQUIRES: the offsets lie inside the frame (devices and parse_packet see to it), and the frame is no super-frame.
 void finish_checksum(Frame& frame);
+
+/// The sum of the bytes from `from` to the end as they will be on the wire, with a partial checksum among them finished. It costs
+/// nothing but the headers then, whatever the payload: the bytes a checksum covers sum up to the complement of its pseudo-header's
+/// sum (linux: net/core/skbuff.c, lco_csum). REQUIRES: a partial checksum's bytes begin at `from` or behind it.
+[[nodiscard]] ChecksumSum wire_sum(const Frame& frame, std::size_t from);
 
 /// How many packets leave on the wire for this frame: 1, or the number of segments of a super-frame whose
 /// payload starts `payload` bytes into the frame.

@@ -13,30 +13,44 @@
 #include "director/net/address.h"
 #include "director/net/frame.h"
 #include "director/net/headers.h"
+#include "director/net/sctp.h"
 
 namespace director {
 
 struct PacketView {
-  enum class Kind : std::uint8_t { arp, ip };
+  enum class Kind : std::uint8_t {
+    arp,
+    neighbour,  ///< ICMPv6 that keeps the link together: neighbour discovery (RFC 4861), queries for listeners (RFC 2710)
+    ip,
+  };
 
   Kind kind = Kind::ip;
   Family family = Family::ipv4;
-  std::uint8_t ttl = 0;
-  std::uint8_t tos = 0;
+  std::uint8_t ttl = 0;             ///< hop limit
+  std::uint8_t tos = 0;             ///< traffic class
   std::uint8_t tcp_flags = 0;       ///< with has_transport and TCP
-  bool dont_fragment = false;
+  std::optional<SctpEvent> sctp_event;  ///< what SCTP says; nothing: no whole chunk header is there
+  bool dont_fragment = false;       ///< of IPv6 always: routers don't fragment it
   bool fragment = false;            ///< any piece of a fragmented packet
   bool later_fragment = false;      ///< one without the transport header
+  bool more_fragments = false;
+  bool source_routed = false;       ///< IPv6: a routing header says that this isn't the last stop
   bool has_ports = false;           ///< the flow's ports were read from this packet
-  bool has_transport = false;       ///< the whole fixed transport header is there (TCP 20, UDP 8, ICMP 8 bytes)
-  std::uint16_t fragment_id = 0;
+  bool has_transport = false;       ///< the whole fixed transport header is there (TCP 20, UDP 8, SCTP 12, ICMP 8 bytes)
+  std::uint16_t fragment_offset = 0;   ///< in bytes
+  std::uint16_t fragment_header = 0;   ///< IPv6: offset of the fragment header from the frame's first byte; 0: none
+  std::uint32_t fragment_id = 0;
   std::uint32_t network = 0;        ///< offset of the IP (or ARP) header from the frame's first byte
-  std::uint32_t transport = 0;      ///< offset of what follows the IP header
+  std::uint32_t transport = 0;      ///< offset of what follows the IP header, its options and extension headers
   std::uint32_t ip_length = 0;      ///< IP header and payload; of a super-frame: of the whole
   FlowKey flow;                     ///< ports are 0 unless has_ports
 
   [[nodiscard]] bool is_tcp() const { return flow.protocol == Protocol::tcp; }
+  [[nodiscard]] bool is_sctp() const { return flow.protocol == Protocol::sctp; }
   [[nodiscard]] bool is_udp() const { return flow.protocol == Protocol::udp; }
+  [[nodiscard]] bool is_icmp() const {
+    return flow.protocol == (family == Family::ipv4 ? Protocol::icmp : Protocol::icmpv6);
+  }
   [[nodiscard]] std::uint32_t payload_length() const { return ip_length - (transport - network); }
 };
 
@@ -46,13 +60,28 @@ Result<PacketView, Reason> parse_packet(Frame& frame);
 
 /// The packet an ICMP error quotes (RFC 792: IP header and at least 8 bytes), as far as it can be read.
 struct QuotedPacket {
-  std::size_t header_length = 0;  ///< of the quoted IP header: its payload starts there
+  Family family = Family::ipv4;
+  std::size_t header_length = 0;  ///< of the quoted IP header with its extension headers: its payload starts there
   bool dont_fragment = false;
   bool later_fragment = false;
   bool has_ports = false;
   FlowKey flow;
 };
-/// `quoted` begins with the quoted IP header. Nothing: too short or not IP.
+/// `quoted` begins with the quoted IP header, of either family. Nothing: too short or not IP.
 std::optional<QuotedPacket> parse_quoted(std::span<const std::byte> quoted);
+
+/// The extension headers of an IPv6 packet, walked (RFC 8200, 4).
+struct ExtensionChain {
+  std::size_t end = 0;       ///< where the transport, or the piece of a fragment, begins
+  Protocol protocol{};       ///< what is there
+  std::size_t fragment = 0;  ///< where the fragment header is; 0: none
+  bool source_routed = false;
+};
+/// Walks from `at`, where a header of kind `first` is, as far as there are extension headers; behind the fragment header of a later
+/// fragment there is nothing to be read. `bytes` end with the packet.
+Result<ExtensionChain, Reason> walk_extensions(std::span<const std::byte> bytes, std::size_t at, Protocol first);
+
+/// The most extension headers a packet may have (RFC 8504, 5.3, lets a host draw the line there).
+inline constexpr int kMostExtensions = 8;
 
 }  // namespace director

@@ -1,6 +1,6 @@
 // Decapsulation, as a function: a tunnelled packet in, the inner packet or the reason to drop it out.
 //
-// It is what a kernel tunnel interface does on a real server of VS/TUN, and a little more: only packets for
+// It is what a kernel tunnel interface (ipip, sit, ip6tnl, gre, fou) does on a real server of VS/TUN, and a little more: only packets for
 // this host's own VIPs come through, so that the decapsulator is no open relay. The offload state moves with
 // the packet: an inner TCP segment whose checksum is still partial, or an inner super-frame, stays exactly
 // that. Not here: sockets and interfaces (director/realserver/decapsulator.h), which use this.
@@ -18,6 +18,7 @@
 
 #include "director/net/address.h"
 #include "director/net/frame.h"
+#include "director/realserver/tunnel_end.h"
 
 namespace director::realserver {
 
@@ -69,17 +70,18 @@ enum class Ecn : std::uint8_t { not_capable = 0, ect1 = 1, ect0 = 2, congestion 
 }
 
 /// Which packets are opened. `own`: this host's addresses, where tunnels may end. `vips`: where inner packets
-/// may go.
+/// may go. `ends`: the tunnels that end here.
 struct Admission {
   AddressSet own;
   AddressSet vips;
+  std::vector<TunnelEnd> ends;
 };
 
-/// The outer protocols decapsulate() opens, for whoever has to filter packets or keep the kernel from
-/// refusing them.
-[[nodiscard]] std::span<const Protocol> tunnel_protocols();
+/// The outer IP protocol of a tunnel, for whoever has to filter packets or keep the kernel from refusing them.
+[[nodiscard]] Protocol outer_protocol(TunnelEnd::Kind kind);
 
-/// Takes the outer header off. `packet` starts at the outer IP header, without a link header. When the fate
+/// Takes the outer headers off; either family may be outside. A GRE or UDP checksum is verified, a checksum that the
+/// sender left to this end of the tunnel (GUE) becomes a partial one. Not read: IPv6 extension headers. `packet` starts at the outer IP header, without a link header. When the fate
 /// is `delivered`, it starts at the inner IP header and ends where that says, with its offload description
 /// adjusted; otherwise its window and state are of no further use.
 [[nodiscard]] Fate decapsulate(Frame& packet, const Admission& admission);

@@ -21,6 +21,7 @@
 
 #include "director/base/result.h"
 #include "director/net/address.h"
+#include "director/realserver/tunnel_end.h"
 
 namespace director::realserver {
 
@@ -30,6 +31,11 @@ enum class Mode : std::uint8_t { dr, tun };
 struct Service {
   Mode mode = Mode::dr;
   IpAddress vip;
+  std::vector<TunnelEnd> tunnels = {};  ///< Mode::tun: what its packets come in; none named: bare ones
+
+  [[nodiscard]] bool same(const Service& other) const { return mode == other.mode && vip == other.vip; }
+  /// The tunnels, of a bare one the kind that has the VIP's family inside.
+  [[nodiscard]] std::vector<TunnelEnd> ends() const;
   friend bool operator==(const Service&, const Service&) = default;
 };
 
@@ -60,7 +66,8 @@ struct Ledger {
   std::vector<Service> services;
   std::vector<Change> changes;  ///< in the order they were made
 
-  [[nodiscard]] bool serves(const Service& s) const;
+  /// The service's own entry; nullptr: there is none.
+  [[nodiscard]] Service* find(const Service& s);
   [[nodiscard]] bool needs(const Need& need) const;
   /// The VIPs served in a mode, in the order they were taken up.
   [[nodiscard]] std::vector<IpAddress> vips(Mode mode) const;

@@ -1,0 +1,95 @@
+// When a connection gets a shortcut, and when it ends. core/shortcut.h says what one is.
+#include <utility>
+
+#include "director/core/balancer.h"
+#include "director/net/ip_header.h"
+
+namespace director {
+namespace {
+
+/// Short connections aren't worth telling anybody about.
+constexpr std::uint8_t kWalkFirst = 64;  // packets, super-frames counted once
+
+bool steady(State s) { return s == State::established || s == State::udp; }
+
+}  // namespace
+
+void Balancer::offer_shortcuts() {
+  offers_shortcuts_ = true;
+  shortcut_facts_ = shortcut_facts();
+}
+
+/// `view` is of a packet that has just gone this way, as it was before it was rewritten.
+void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketView& view, DeviceId ingress,
+                              const RouteTo& way) {
+  if (shortcut_facts_.has_backups) return;
+  if (c.walked < kWalkFirst) {
+    ++c.walked;
+    return;
+  }
+  if (c.shortcut_epoch != shortcut_epoch_) {
+    c.shortcut_epoch = shortcut_epoch_;
+    c.shortcut[0] = c.shortcut[1] = false;
+  }
+  bool& open = c.shortcut[static_cast<std::size_t>(direction)];
+  const Forwarder& recipe = direction == Direction::request ? c.request : c.reply;
+  const bool plain = !view.fragment && view.transport - view.network == ip_header_size(view.family);
+  if (open || !way.hop || !plain || !steady(c.state) || std::holds_alternative<Tunnel>(recipe)) return;
+  const Hop& hop = network_.hop(way.hop);
+  if (hop.state != Hop::State::reachable) return;
+
+  Shortcut shortcut;
+  shortcut.flow = direction == Direction::request ? c.flow : c.reply_flow();
+  shortcut.ingress = ingress;
+  shortcut.egress = hop.egress;
+  shortcut.here = network_.find(ingress)->mac;
+  shortcut.from = network_.find(hop.egress)->mac;
+  shortcut.to = hop.mac;
+  shortcut.mtu = way.mtu;
+  if (const auto* nat = std::get_if<Nat>(&recipe)) {
+    shortcut.rewrite = nat->end == NatEnd::target ? Shortcut::Rewrite::target : Shortcut::Rewrite::source;
+    shortcut.replacement = nat->replacement;
+  }
+  shortcut_news_.opened.push_back(shortcut);
+  open = true;
+}
+
+void Balancer::close_shortcuts(Connection& c) {
+  if (c.shortcut_epoch != shortcut_epoch_) return;
+  for (bool& open : c.shortcut) {
+    if (open) shortcut_news_.closed.push_back(&open == &c.shortcut[0] ? c.flow : c.reply_flow());
+    open = false;
+  }
+}
+
+/// Something changed that shortcuts were made from: all end, and the next packets find the way as it is now.
+void Balancer::end_stale_shortcuts() {
+  if (!offers_shortcuts_) return;
+  const Facts now = shortcut_facts();
+  if (now == shortcut_facts_) return;
+  shortcut_facts_ = now;
+  ++shortcut_epoch_;
+  shortcut_news_.clear();
+  shortcut_news_.all_closed = true;
+}
+
+Result<void, Refusal> Balancer::change(const Carried& c, Instant now) {
+  const auto [connection, direction] = connections_.find(c.flow);
+  if (connection == nullptr) return {};
+  RealServer& server = *reals_[connection->server.index];
+  count_traffic(server, direction, c.packets, c.bytes);
+  if (!steady(connection->state)) return {};
+  if (const Instant deadline = c.last + connection->timeout; deadline > connection->deadline)
+    connections_.set_deadline(*connection, deadline);
+  if (next_tick_ == kNever) next_tick_ = now + std::chrono::seconds(TrafficMeter::kIntervalSeconds);
+  if (direction == Direction::request) {
+    connection->in_packets += static_cast<decltype(connection->in_packets)>(c.packets);
+    if (const RouteTo* way = way_to(server); way != nullptr && way->hop) network_.keep_alive(way->hop);
+  } else {
+    RouteTo room;
+    if (const RouteTo* way = way_to_client(*connection, room); way != nullptr) network_.keep_alive(way->hop);
+  }
+  return {};
+}
+
+}  // namespace director
