@@ -4,10 +4,16 @@
 # Sourced by POSIX sh; needs $root, the project's folder. Says what it does on standard error.
 
 packages_build="g++ cmake ninja-build pkg-config libmnl-dev libnftnl-dev libcap-ng-dev libfmt-dev \
-libboost-program-options-dev nlohmann-json3-dev libxxhash-dev"
+libboost-program-options-dev nlohmann-json3-dev libxxhash-dev libbpf-dev"
 packages_lab="python3 iproute2 nftables nginx curl procps"
+# The kernel's own IPVS, and the program that drives it, for tests/oracle: neither touches this machine's kernel. An init script of
+# ipvsadm's loads rules at boot only when /etc/default/ipvsadm says so, and install_packages lets nothing start.
+packages_oracle="user-mode-linux ipvsadm"
 packages_test="libgtest-dev python3-pytest python3-scapy ethtool tcpdump bind9-dnsutils iputils-ping \
-clang libclang-rt-14-dev"
+clang libclang-rt-14-dev $packages_oracle"
+# Written for the kernel's IPVS, and tests as they are: ldirectord steers the director through vsadm, the exporter reads its
+# --proc-dir. Recommended packages (a syslog daemon, more collectors) stay out.
+packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).
 packages_docker="docker.io docker-compose mmdebstrap"
 
@@ -49,7 +55,7 @@ ensure_packages() {
 
 install_packages() (
   log=$(mktemp)
-  # Debian would start nginx and docker as services of this machine; lab and tests want the programs only.
+  # Debian would start nginx, docker, ldirectord and the exporter as services of this machine; lab and tests want the programs only.
   policy=/usr/sbin/policy-rc.d
   trap 'rm -f "$log" "$log.failed" "${made_policy:-}"' EXIT
   trap 'exit 130' INT TERM HUP
@@ -59,7 +65,8 @@ install_packages() (
     chmod 755 "$policy"
   fi
   fresh=
-  for service in nginx:nginx.service dockerd:docker.socket dockerd:docker.service containerd:containerd.service; do
+  for service in nginx:nginx.service ldirectord:ldirectord.service \
+    prometheus-node-exporter:prometheus-node-exporter.service dockerd:docker.socket dockerd:docker.service containerd:containerd.service; do
     command -v "${service%%:*}" >/dev/null || fresh="$fresh $service"
   done
   if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then

@@ -2,6 +2,7 @@
 """The verbs of `testbed/lab` (the shell script of that name starts this file when packages and build are there)."""
 
 import argparse
+import itertools
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import scenarios
 import screen
 from cluster import FAILED, OK, USAGE, Lab, LabError, Options
 from screen import say
+from topology import FAMILIES, in_url
 
 
 def main(argv: list[str]) -> int:
@@ -55,7 +57,7 @@ def do_demo(options, _command) -> int:
     if private.needed():
         return private.run(_myself())
     return demo.main(options.servers, options.requests, device=options.device, scheduler=options.scheduler,
-                     offload=options.offload, director=options.director)
+                     offload=options.offload, director=options.director, family=options.family)
 
 
 def do_up(options, _command) -> int:
@@ -63,7 +65,7 @@ def do_up(options, _command) -> int:
     if private.needed():
         return private.start(name, _myself())
     lab = Lab(Options(name, options.mode, options.servers, options.device, options.scheduler, options.offload,
-                      options.director))
+                      options.director, options.family, options.tunnel))
     with screen.step(f"lab {name}: {' '.join(node.name for node in lab.topology.nodes)}"):
         lab.up(keep_on_failure=options.keep)
     say()
@@ -93,15 +95,15 @@ def do_down(options, _command) -> int:
 
 
 def do_ls(_options, _command) -> int:
-    rows = [("LAB", "MODE", "DEVICE", "SERVERS", "SCHEDULER", "OFFLOAD", "DIRECTOR", "STATE")]
+    rows = [("LAB", "MODE", "FAMILY", "DEVICE", "SERVERS", "SCHEDULER", "OFFLOAD", "DIRECTOR", "STATE")]
     for name in Lab.names():
         try:
             lab = Lab.load(name)
         except LabError:
-            rows.append((name, *["?"] * 6, "broken"))
+            rows.append((name, *["?"] * 7, "broken"))
             continue
         options = lab.options
-        rows.append((name, options.mode, options.device, str(options.servers), options.scheduler, options.offload,
+        rows.append((name, options.mode, options.family, options.device, str(options.servers), options.scheduler, options.offload,
                      options.director, _state(lab)))
     if len(rows) == 1:
         say("no lab is running; testbed/lab up --mode dr starts one")
@@ -122,9 +124,8 @@ def _state(lab: Lab) -> str:
 def do_curl(options, command) -> int:
     lab = Lab.load(_name(options))
     _go_inside(lab)
-    url = f"http://{lab.topology.vip}/"
     counts: Counter = Counter()
-    for _ in range(options.requests):
+    for _, url in zip(range(options.requests), itertools.cycle(lab.topology.urls)):  # with two families: in turn
         started = time.monotonic()
         try:
             page = lab.ask(url, *command)
@@ -132,7 +133,7 @@ def do_curl(options, command) -> int:
             raise LabError(f"{problem.result.stderr.strip()}; `testbed/lab logs --name {lab.name} director`") from None
         took = (time.monotonic() - started) * 1000
         counts[page["server"]] += 1
-        say(f"{page['server']}  address={page['address']}  client={page['client']}:{page['port']}  to={page['to']}  "
+        say(f"{page['server']}  address={page['address']}  client={in_url(page['client'])}:{page['port']}  to={page['to']}  "
             f"{took:.0f} ms")
     if options.requests > 1:
         screen.tell("\n" + screen.spread(counts))
@@ -171,7 +172,7 @@ def _become(lab: Lab, node: str, command: list[str]) -> int:
 
 def do_graph(options, _command) -> int:
     if options.mode:
-        topology = scenarios.build(options.mode, options.servers, options.device)
+        topology = scenarios.build(options.mode, options.servers, options.device, options.family)
     else:
         topology = Lab.load(_name(options)).topology
     say({"text": picture.text, "mermaid": picture.mermaid, "dot": picture.dot}[options.format](topology).rstrip())
@@ -246,6 +247,8 @@ def parser() -> Parser:
     named.add_argument("--name", metavar="LAB", help="which lab; may be left out while one runs")
     shape = Parser(add_help=False)
     shape.add_argument("--servers", type=_servers, default=3, metavar="N", help="real servers (default 3)")
+    shape.add_argument("--family", choices=FAMILIES, default="4", help="IPv4, IPv6, or 46: both (default 4)")
+    shape.add_argument("--tunnel", choices=scenarios.TUNNELS, default="ipip", help="what VS/TUN puts packets in (default ipip)")
     shape.add_argument("--device", choices=scenarios.DEVICES, default="packet", help="how the director gets frames")
     shape.add_argument("--scheduler", default="rr", help="rr, wrr, lc, wlc, sh, ... (default rr)")
     shape.add_argument("--offload", choices=("on", "off"), default="on", help="checksum and segmentation offload of all links")
@@ -268,7 +271,7 @@ def parser() -> Parser:
     added.add_argument("--keep", action="store_true", help="leave a lab that failed to start, to look at")
     verb("down", do_down, "take a lab away", named)
     verb("ls", do_ls, "the labs that run")
-    added = verb("curl", do_curl, "requests from the client to the VIP; more words for curl after --", named)
+    added = verb("curl", do_curl, "requests from the client to each VIP in turn; more words for curl after --", named)
     added.add_argument("-n", dest="requests", type=_requests, default=1, help="how many (default 1)")
     added = verb("exec", do_exec, "run a command in a node: exec NODE -- COMMAND...", named)
     added.add_argument("node")
@@ -277,6 +280,7 @@ def parser() -> Parser:
     added = verb("graph", do_graph, "a picture of a lab, or of --mode before there is one", named)
     added.add_argument("--mode", choices=scenarios.MODES)
     added.add_argument("--servers", type=_servers, default=3, metavar="N")
+    added.add_argument("--family", choices=FAMILIES, default="4")
     added.add_argument("--device", choices=scenarios.DEVICES, default="packet")
     added.add_argument("--mermaid", dest="format", action="store_const", const="mermaid", default="text")
     added.add_argument("--dot", dest="format", action="store_const", const="dot")

@@ -20,7 +20,7 @@ import netns
 import scenarios
 import servers
 from netns import Process
-from topology import Link, Node, Topology
+from topology import Link, Node, Topology, in_family
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("DIRECTOR_BUILD", ROOT / "build"))
@@ -48,11 +48,13 @@ class Options:
     scheduler: str = "rr"
     offload: str = "on"
     director: str = "native"  # native, docker, or none: the lab without a director
+    family: str = "4"  # 4, 6, or 46: both
+    tunnel: str = "ipip"  # of tun: one of scenarios.TUNNELS
 
     def command(self) -> str:
         """What to type to get the same lab again."""
         words = ["testbed/lab", "up", "--mode", self.mode, "--name", self.name]
-        for key in ("servers", "device", "scheduler", "offload", "director"):
+        for key in ("servers", "device", "scheduler", "offload", "director", "family", "tunnel"):
             if getattr(self, key) != Options.__dataclass_fields__[key].default:
                 words += [f"--{key}", str(getattr(self, key))]
         return " ".join(words)
@@ -132,7 +134,7 @@ class Lab:
 
     @property
     def topology(self) -> Topology:
-        return scenarios.build(self.options.mode, self.options.servers, self.options.device)
+        return scenarios.build(self.options.mode, self.options.servers, self.options.device, self.options.family)
 
     def namespace(self, node: str) -> str:
         return f"{self.name}-{node}"
@@ -187,11 +189,19 @@ class Lab:
         if self.options.director == "docker":
             self._remove_containers()
         netns.stop(list(self.processes.values()))
+        self._forget_real_servers()
         for namespace in self.namespaces():
             netns.remove_namespace(namespace)
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # other labs are in it
             run_root().rmdir()
+
+    def _forget_real_servers(self) -> None:
+        """What `realserver up` wrote down (realserver(8), FILES) goes with the namespaces it was about."""
+        for namespace in self.namespaces():
+            Path(f"/run/realserver/net-{netns.inode(namespace)}.state").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # never made, or others are written down in it
+            Path("/run/realserver").rmdir()
 
     def __enter__(self) -> "Lab":
         return self.up()
@@ -239,12 +249,27 @@ class Lab:
             netns.adopt_namespace(namespace, self._start_pod())
         else:
             netns.add_namespace(namespace)
+        if "6" in topology.family:
+            self._allow_ipv6(namespace)
         for key, value in node.sysctls.items():
-            netns.set_sysctl(namespace, key, value)
+            if "6" in topology.family or not key.startswith("net.ipv6."):
+                netns.set_sysctl(namespace, key, value)
         for link in node.links:
             self._add_link(topology, node, link)
         for route in node.routes if not any(link.bridge for link in node.links) else ():
-            netns.ip(namespace, "route", "add", route.to, "via", route.via)
+            for family in topology.family:
+                netns.ip(namespace, f"-{family}", "route", "add", in_family(route.to, family), "via", in_family(route.via, family))
+
+    @staticmethod
+    def _allow_ipv6(namespace: str) -> None:
+        """Before there are links: a namespace begins as the machine is, and Docker's begin without IPv6.
+
+        Nobody here has an address twice, and a host that first asks for duplicates (DAD) would be deaf for its first seconds.
+        """
+        netns.set_sysctl(namespace, "net.ipv6.conf.all.disable_ipv6", "0")
+        netns.set_sysctl(namespace, "net.ipv6.conf.default.disable_ipv6", "0")
+        for scope in ("all", "default"):  # the larger of `all` and the interface's own holds
+            netns.set_sysctl(namespace, f"net.ipv6.conf.{scope}.accept_dad", "0")
 
     def _add_link(self, topology: Topology, node: Node, link: Link) -> None:
         namespace, switch, port = self.namespace(node.name), self.namespace(SWITCH), topology.port_name(node, link)
@@ -257,7 +282,8 @@ class Lab:
             netns.add_bridge(namespace, link.bridge)
             netns.ip(namespace, "link", "set", link.interface, "master", link.bridge)
         else:
-            netns.ip(namespace, "address", "add", link.address, "dev", link.interface)
+            for address in link.addresses:
+                netns.ip(namespace, "address", "add", address, "dev", link.interface)
 
     # --- real servers ---
 
@@ -271,9 +297,9 @@ class Lab:
             self._wait_for_server(topology, server)
 
     def _start_server(self, topology: Topology, server: Node) -> None:
-        addresses = [server.ip]
+        addresses = [*server.ips]
         if topology.mode != "nat":
-            addresses.append(topology.vip)
+            addresses += topology.vips
             self._prepare_real_server(topology, server)
         scratch = self.folder / server.name
         scratch.mkdir()
@@ -281,24 +307,27 @@ class Lab:
         config.write_text(servers.nginx_config(topology, server, self.folder / "files", scratch))
         self.spawn(server.name, "nginx", ["nginx", "-e", "stderr", "-p", str(scratch), "-c", str(config)])
         program = Path(__file__).with_name("name_server.py")
-        self.spawn(server.name, "names", ["python3", str(program), server.name, server.ip, topology.mode, *addresses])
+        self.spawn(server.name, "names", ["python3", str(program), server.name, topology.mode, *addresses])
 
     def _prepare_real_server(self, topology: Topology, server: Node) -> None:
-        up = [str(BUILD / "realserver"), "up", "--mode", topology.mode, "--vip", topology.vip, "--interface", "eth0"]
+        up = [str(BUILD / "realserver"), "up", "--mode", topology.mode, "--interface", "eth0"]
+        for vip in topology.vips:
+            up += ["--vip", vip]
         if topology.mode == "dr":
             self.exec(server.name, up)
             return
+        up += scenarios.TUNNELS[self.options.tunnel][1]
         # For a tunnel it may have to stay, as the decapsulator.
         process = self.spawn(server.name, "realserver", up)
         namespace = self.namespace(server.name)
 
-        def has_vip() -> bool:
+        def has_vips() -> bool:
             if not process.alive() and netns.exit_code(process) not in (0, None):
                 raise LabError(f"realserver failed on {server.name}: {self.log_tail(f'{server.name} realserver')}")
             loopback = netns.ip_json(namespace, "address", "show", "dev", "lo")
-            return any(address.get("local") == topology.vip for address in loopback[0]["addr_info"])
+            return set(topology.vips) <= {address.get("local") for address in loopback[0]["addr_info"]}
 
-        netns.wait_until(has_vip, 10, f"the VIP on {server.name}'s lo")
+        netns.wait_until(has_vips, 10, f"the VIP on {server.name}'s lo")
 
     def _wait_for_server(self, topology: Topology, server: Node) -> None:
         namespace, nginx = self.namespace(server.name), self.processes[f"{server.name} nginx"]
@@ -306,7 +335,7 @@ class Lab:
         def answers() -> bool:
             if not nginx.alive():
                 raise LabError(f"nginx ended on {server.name}: {self.log_tail(f'{server.name} nginx')}")
-            return netns.listens(namespace, server.ip, topology.server_port)
+            return all(netns.listens(namespace, ip, topology.server_port) for ip in server.ips)
 
         netns.wait_until(answers, 10, f"nginx on {server.name}")
         netns.wait_until(lambda: self.log_tail(f"{server.name} names"), 10, f"the name server on {server.name}")
@@ -320,7 +349,7 @@ class Lab:
     def start_director(self, *more: str) -> Process:
         """Returns when its control socket answers; a director that ends at once is an error with its own words."""
         if not self.rules_file.exists():
-            self.rules_file.write_text(scenarios.rules(self.topology, self.options.scheduler))
+            self.rules_file.write_text(scenarios.rules(self.topology, self.options.scheduler, self.options.tunnel))
         if self.options.director == "docker":
             return self._start_container(*more)
         process = self.spawn("director", "", self.director_command(*more))
@@ -343,21 +372,21 @@ class Lab:
     def reload(self) -> None:
         self.processes["director"].signal(signal.SIGHUP)
 
-    def vsadm(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
-        return self.exec("director", [str(BUILD / "vsadm"), *words], check=check)
+    def vsadm(self, *words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        return self.exec("director", [str(BUILD / "vsadm"), *words], check=check, **options)
 
     def wait_for_service(self, seconds: float = 10) -> None:
-        """Until the client's curl gets a page from the VIP."""
-        url = f"http://{self.topology.vip}/"
+        """Until the client's curl gets a page from every VIP."""
 
-        def served() -> bool:
+        def served(url: str) -> bool:
             answer = self.exec("client", ["curl", "-s", "-m", "2", "-o", os.devnull, url], check=False)
             return answer.returncode == 0
 
-        try:
-            netns.wait_until(served, seconds, f"a page from {url}")
-        except netns.DeadlinePassed:
-            raise LabError(f"no page from {url} within {seconds:g} s; the director says: {self.log_tail('director')}") from None
+        for url in self.topology.urls:
+            try:
+                netns.wait_until(lambda: served(url), seconds, f"a page from {url}")
+            except netns.DeadlinePassed:
+                raise LabError(f"no page from {url} within {seconds:g} s; the director says: {self.log_tail('director')}") from None
 
     # --- the director in a container: its network namespace is that of a container that only waits ---
 
@@ -427,7 +456,7 @@ class Lab:
 
     def ask(self, url: str = "", *more: str) -> dict:
         """One page, fetched by the client's curl."""
-        answer = self.exec("client", ["curl", "-sS", "-m", "10", *more, url or f"http://{self.topology.vip}/"])
+        answer = self.exec("client", ["curl", "-sS", "-m", "10", *more, url or self.topology.url])
         return json.loads(answer.stdout)
 
     def ask_many(self, count: int) -> list[dict]:

@@ -11,11 +11,12 @@ import scenarios
 import screen
 from cluster import FAILED, OK, Lab, Options
 from screen import BOLD, FAINT, paint, say
+from topology import in_url
 from watch import ReplyCount
 
 STORY = {
     "nat": "the director rewrites addresses and ports, both ways",
-    "tun": "the director wraps the request in IPIP; the server answers the client itself",
+    "tun": "the director wraps the request in another packet; the server answers the client itself",
     "dr": "the director changes only the MAC address; the server answers the client itself",
 }
 INDENT = " " * 10
@@ -41,11 +42,11 @@ def _one(options: Options, requests: int) -> bool:
     lab = Lab(options)
     with screen.step(f"lab {options.name} for {method}"):
         lab.up()
+    topology = lab.topology
     try:
         with ReplyCount(lab) as replies:
-            pages = lab.ask_many(requests)
+            pages = [lab.ask(url) for url in topology.urls for _ in range(requests)]
             through, total = replies.through_director, replies.to_client
-        topology = lab.topology
     finally:
         lab.down()
 
@@ -55,8 +56,9 @@ def _one(options: Options, requests: int) -> bool:
     arrived = sorted({page["to"] for page in pages})
     say()
     say(f" {paint(method.ljust(9), BOLD)}{paint(STORY[mode], FAINT)}")
-    say(f"{INDENT}{requests} requests   {screen.spread(spread)}")
+    say(f"{INDENT}{len(pages)} requests   {screen.spread(spread)}")
     say(f"{INDENT}client seen by the servers as {', '.join(clients)}")
-    say(f"{INDENT}sent to {topology.vip}:80, arrived at {', '.join(arrived)}")
+    sent = ", ".join(f"{in_url(vip)}:80" for vip in topology.vips)
+    say(f"{INDENT}sent to {sent}, arrived at {', '.join(arrived)}")
     say(f"{INDENT}reply frames through the director: {paint(f'{through} of {total}', BOLD)}")
-    return all(spread.values()) and clients == [topology.client.ip]
+    return all(spread.values()) and clients == sorted(topology.client.ips)

@@ -20,6 +20,7 @@ FEATURES = {
     "nf_tables, netdev family": "nft 'add table netdev doctor; add chain netdev doctor c "
     "{ type filter hook ingress device lo priority 0; }'",
     "nf_tables, inet family": "nft add table inet doctor",
+    "IPv6": "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 && ip address add fd00::1/64 dev lo",
     "tun/tap": "ip tuntap add mode tap name tap1",
     "packet sockets": "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)'",
 }
@@ -29,10 +30,11 @@ CURES = {
     "bridge": "modprobe bridge",
     "nf_tables, netdev family": "modprobe nf_tables nf_tables_netdev; or run the director with --guard off",
     "nf_tables, inet family": "modprobe nf_tables; or run the director with --guard off",
+    "IPv6": "the kernel was started with ipv6.disable=1, or has none; --family 4 works without",
     "tun/tap": "modprobe tun; without root /dev/net/tun must be open to you. --device packet works without",
     "packet sockets": "modprobe af_packet",
 }
-OPTIONAL = {"tun/tap"}
+OPTIONAL = {"IPv6", "tun/tap"}
 PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nginx": "nginx", "curl": "curl", "sysctl": "procps",
             "unshare": "util-linux"}
 OPTIONAL_PROGRAMS = {"ethtool": "ethtool (for --offload off)", "tcpdump": "tcpdump (to look at packets)",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A name server that says who answers: the lab's UDP service. Started in each real server by cluster.py.
 
-    name_server.py NAME ADDRESS MODE [ADDRESS-TO-LISTEN-AT...]
+    name_server.py NAME MODE ADDRESS-TO-LISTEN-AT...
 
-    dig @10.9.0.100 whoami.lab          A: the real server's own address
+    dig @10.9.0.100 whoami.lab          A: the real server's own address, the first it listens at; AAAA: its IPv6 one
     dig @10.9.0.100 whoami.lab TXT      one line of JSON, as nginx's page
     dig @10.9.0.100 3000.big.lab TXT    about 3000 bytes, for fragmentation
 
@@ -16,7 +16,8 @@ import socket
 import struct
 import sys
 
-A, TXT, IN = 1, 16, 1
+A, TXT, AAAA, IN = 1, 16, 28, 1
+FAMILIES = {A: socket.AF_INET, AAAA: socket.AF_INET6}
 RESPONSE_FLAGS = 0x8400  # response, authoritative
 NOT_IMPLEMENTED = 4
 TIME_TO_LIVE = 0
@@ -37,15 +38,26 @@ def text_record(text: str) -> bytes:
     return b"".join(bytes([len(part)]) + part for part in (data[i : i + 255] for i in range(0, len(data), 255)))
 
 
-def answer(query: bytes, server: dict, client: tuple[str, int], asked: tuple[str, int]) -> bytes:
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def own_address(server: dict, family: int) -> str:
+    """The first of the family; empty if the server has none."""
+    return next((address for address in server["addresses"] if family_of(address) == family), "")
+
+
+def answer(query: bytes, server: dict, client: tuple, asked: tuple) -> bytes:
     labels, kind, end = read_question(query)
-    if kind == A:
-        data = socket.inet_aton(server["address"])
+    if kind in FAMILIES and own_address(server, FAMILIES[kind]):
+        data = socket.inet_pton(FAMILIES[kind], own_address(server, FAMILIES[kind]))
     elif kind == TXT and len(labels) > 1 and labels[1] == "big":
         data = text_record("x" * int(labels[0]))
     elif kind == TXT:
-        seen = {"client": client[0], "port": client[1], "to": f"{asked[0]}:{asked[1]}"}
-        data = text_record(json.dumps({"server": server["server"], "address": server["address"], **seen, "mode": server["mode"]}))
+        to = f"[{asked[0]}]:{asked[1]}" if ":" in asked[0] else f"{asked[0]}:{asked[1]}"
+        seen = {"client": client[0], "port": client[1], "to": to}
+        address = own_address(server, family_of(asked[0]))
+        data = text_record(json.dumps({"server": server["server"], "address": address, **seen, "mode": server["mode"]}))
     else:
         return query[:2] + struct.pack("!HHHHH", RESPONSE_FLAGS | NOT_IMPLEMENTED, 1, 0, 0, 0) + query[12:end]
     name = b"\xc0\x0c"  # a pointer to the question's name
@@ -53,11 +65,11 @@ def answer(query: bytes, server: dict, client: tuple[str, int], asked: tuple[str
     return query[:2] + struct.pack("!HHHHH", RESPONSE_FLAGS, 1, 1, 0, 0) + query[12:end] + record
 
 
-def main(name: str, address: str, mode: str, *addresses: str) -> None:
-    server = {"server": name, "address": address, "mode": mode}
+def main(name: str, mode: str, *addresses: str) -> None:
+    server = {"server": name, "addresses": addresses, "mode": mode}
     sockets = []
     for local in addresses:
-        sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sockets.append(socket.socket(family_of(local), socket.SOCK_DGRAM))
         sockets[-1].bind((local, 53))
     print(f"{name} answers at {', '.join(addresses)}, port 53", flush=True)
     while True:

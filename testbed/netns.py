@@ -89,6 +89,11 @@ def namespaces() -> list[str]:
     return sorted(entry.name for entry in _NAMESPACES.iterdir()) if _NAMESPACES.is_dir() else []
 
 
+def inode(name: str) -> int:
+    """The number programs inside see their namespace by (/proc/self/ns/net)."""
+    return (_NAMESPACES / name).stat().st_ino
+
+
 def add_namespace(name: str) -> None:
     run(["ip", "netns", "add", name])
     ip(name, "link", "set", "lo", "up")
@@ -259,6 +264,6 @@ def stop(processes: list[Process], seconds: float = 3) -> None:
 
 def listens(namespace: str, address: str, port: int) -> bool:
     """Whether a TCP connection from inside the namespace is accepted."""
-    with inside(namespace), socket.socket() as probe:
+    with inside(namespace), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.settimeout(1)
         return probe.connect_ex((address, port)) == 0

@@ -24,11 +24,12 @@ def make_files(folder: Path) -> None:
 def nginx_config(topology: Topology, server: Node, files: Path, scratch: Path) -> str:
     """One process, no root needed: `scratch` is the only place it writes to."""
     who = (
-        f'"server": "{server.name}", "address": "{server.ip}", '
+        f'"server": "{server.name}", "address": "$own_address", '
         f'"client": "$remote_addr", "port": $remote_port, '
-        f'"to": "$server_addr:$server_port", "mode": "{topology.mode}"'
+        f'"to": "$to:$server_port", "mode": "{topology.mode}"'
     )
-    listen = "\n    ".join(f"listen {port};" for port in PORTS)
+    everywhere = {"4": "", "6": "[::]:"}
+    listen = "\n    ".join(f"listen {everywhere[family]}{port};" for family in topology.family for port in PORTS)
     temporary = "\n  ".join(
         f"{kind}_temp_path {scratch}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -46,6 +47,9 @@ http {{
   types {{ }}
   default_type application/json;
   {temporary}
+  # Where a request arrived: the server's address of that family, and as URLs have it before the port.
+  map $server_addr $own_address {{ ~: "{server.ips[-1]}"; default "{server.ip}"; }}
+  map $server_addr $to {{ ~: "[$server_addr]"; default "$server_addr"; }}
   server {{
     {listen}
     root {files};

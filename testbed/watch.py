@@ -14,7 +14,7 @@ from cluster import SWITCH, Lab
 from servers import PORTS
 from topology import Link, Node
 
-ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 SO_ATTACH_FILTER = 26
 PACKET_OUTGOING = 4
@@ -24,32 +24,55 @@ PACKET_TYPE = 0xFFFFF000 + 4  # linux/filter.h: SKF_AD_OFF + SKF_AD_PKTTYPE
 LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30
 LOAD_HALF_AT_X, LOAD_IP_HEADER_LENGTH_IN_X = 0x48, 0xB1
 JUMP_EQUAL, RETURN = 0x15, 0x06
+REJECT, ACCEPT = (RETURN, 0), (RETURN, 1)
+
+
+def _all_of(*tests: tuple[tuple[int, int], int]) -> list:
+    """Goes on behind the last if each load gives its value, else to REJECT."""
+    return [step for load, value in tests for step in (load, (JUMP_EQUAL, value, None, REJECT))]
+
+
+def _any_of(values: tuple[int, ...]) -> list:
+    """The last step of an alternative: ACCEPT if what was loaded is one of the values."""
+    return [*((JUMP_EQUAL, value, ACCEPT, None) for value in values), REJECT]
+
+
+def _assemble(steps: list) -> bytes:
+    """Jumps name the step they lead to: REJECT, ACCEPT, the first of an alternative (a list), or None, the next one."""
+    flat: list = []
+    places: dict[int, int] = {}
+    for step in steps:
+        if isinstance(step, list):
+            places[id(step)] = len(flat)
+            flat += step
+        else:
+            flat.append(step)
+    ends = {REJECT: len(flat), ACCEPT: len(flat) + 1}
+
+    def distance(at: int, target) -> int:
+        if target is None:
+            return 0
+        return (ends[target] if isinstance(target, tuple) else places[id(target)]) - at - 1
+
+    program = b""
+    for at, (code, value, *targets) in enumerate([*flat, REJECT, ACCEPT]):
+        program += struct.pack("HBBI", code, *(distance(at, target) for target in targets or (None, None)), value)
+    return program
 
 
 def reply_filter(mac: str) -> bytes:
-    """Accepts TCP over IPv4 from a web server's port, leaving by this bridge port for `mac`."""
+    """Accepts TCP from a web server's port, over IPv4 or IPv6, leaving by this bridge port for `mac`."""
     high, low = struct.unpack("!IH", bytes.fromhex(mac.replace(":", "")))
-    tests = [  # load, value that must be there
-        ((LOAD_WORD, PACKET_TYPE), PACKET_OUTGOING),
-        ((LOAD_WORD, 0), high),
-        ((LOAD_HALF, 4), low),
-        ((LOAD_HALF, 12), ETH_P_IP),
-        ((LOAD_BYTE, 23), socket.IPPROTO_TCP),
-    ]
-    ports = [(JUMP_EQUAL, 0, 0, port) for port in PORTS]
-    program = []
-    length = 2 * len(tests) + 2 + len(ports) + 2  # the last two: reject, accept
-    for (code, offset), value in tests:
-        program.append((code, 0, 0, offset))
-        at = len(program)
-        program.append((JUMP_EQUAL, 0, length - 2 - at - 1, value))
-    program.append((LOAD_IP_HEADER_LENGTH_IN_X, 0, 0, 14))
-    program.append((LOAD_HALF_AT_X, 0, 0, 14))
-    for code, _, _, port in ports:
-        at = len(program)
-        program.append((code, length - 1 - at - 1, 0, port))
-    program += [(RETURN, 0, 0, 0), (RETURN, 0, 0, 1)]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    ipv4 = [*_all_of(((LOAD_BYTE, 23), socket.IPPROTO_TCP)), (LOAD_IP_HEADER_LENGTH_IN_X, 14), (LOAD_HALF_AT_X, 14), *_any_of(PORTS)]
+    ipv6 = [*_all_of(((LOAD_BYTE, 20), socket.IPPROTO_TCP)), (LOAD_HALF, 54), *_any_of(PORTS)]  # no server here uses extension headers
+    return _assemble([
+        *_all_of(((LOAD_WORD, PACKET_TYPE), PACKET_OUTGOING), ((LOAD_WORD, 0), high), ((LOAD_HALF, 4), low)),
+        (LOAD_HALF, 12),
+        (JUMP_EQUAL, ETH_P_IP, ipv4, None),
+        (JUMP_EQUAL, ETH_P_IPV6, ipv6, REJECT),
+        ipv4,
+        ipv6,
+    ])
 
 
 class FrameCounter:

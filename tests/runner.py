@@ -72,9 +72,9 @@ def build(preset: str, folder: str, target: str = "all") -> bool:
     return call("cmake", "--build", folder, "-j", JOBS, "--target", target) == 0
 
 
-def ctest(preset: str, folder: str, environment: dict[str, str] | None = None) -> Tally:
+def ctest(preset: str, folder: str, target: str = "all", environment: dict[str, str] | None = None) -> Tally:
     rung = Path(folder).name
-    if not build(preset, folder):
+    if not build(preset, folder, target):
         return Tally(failed=[f"{rung}: build"])
     report, log = ARTEFACTS / f"{rung}.xml", ARTEFACTS / f"{rung}.log"
     report.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def pytest(rung: str, *words: str) -> Tally:
 
 
 def house() -> Tally:
-    return pytest("house", "tests/test_house.py")
+    return pytest("house", "tests/test_house.py", "tests/test_compatibility.py")
 
 
 def unit() -> Tally:
@@ -115,14 +115,14 @@ def unit() -> Tally:
 
 def asan() -> Tally:
     options = "abort_on_error=0:detect_leaks=1:strict_string_checks=1"
-    return ctest("asan", "build-asan", {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": "print_stacktrace=1"})
+    return ctest("asan", "build-asan", "tests", {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": "print_stacktrace=1"})
 
 
 def fuzz(seconds: int) -> Tally:
     """Every libFuzzer target for a bounded time, from its corpus; what it finds stays in tests/artefacts."""
-    if not build("fuzz", "build-fuzz", "fuzzers"):
+    if not build("asan", "build-asan", "fuzzers"):
         return Tally(failed=["fuzz: build"])
-    targets = sorted(path for path in (ROOT / "build-fuzz").rglob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
+    targets = sorted(path for path in (ROOT / "build-asan").rglob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
     if not targets:
         return Tally(failed=["fuzz: no targets found"])
     tally = Tally()
@@ -157,6 +157,13 @@ def e2e(*words: str) -> Tally:
     return pytest("e2e", "tests/e2e", f"--ignore-glob=*/{DOCKER}", *words)
 
 
+def oracle(seconds: int, seed: int | None) -> Tally:
+    """Random scripts through the kernel's IPVS in user-mode-linux and through the director, for a bounded time."""
+    if not build("dev", "build", "golden_compare"):
+        return Tally(failed=["oracle: build"])
+    return pytest("oracle", "tests/oracle", f"--seconds={seconds}", *([] if seed is None else [f"--seed={seed}"]))
+
+
 def docker() -> Tally:
     if not build("dev", "build"):
         return Tally(failed=["docker: build"])
@@ -175,15 +182,19 @@ def unexpected_skips(tally: Tally) -> list[str]:
 
 
 def main() -> int:
-    rungs = {"house": house, "unit": unit, "asan": asan, "fuzz": fuzz, "platform": platform, "e2e": e2e, "docker": docker}
+    rungs = {"house": house, "unit": unit, "asan": asan, "fuzz": fuzz, "platform": platform, "oracle": oracle, "e2e": e2e,
+             "docker": docker}
     parser = argparse.ArgumentParser(prog="tests/run", description="Runs the tests: all rungs, or those named.")
     parser.add_argument("rungs", nargs="*", metavar="RUNG", help=", ".join(rungs))
     parser.add_argument("-k", help="e2e: only tests whose names match")
     parser.add_argument("--fuzz-seconds", type=int, default=20, help="for each target (default 20)")
+    parser.add_argument("--oracle-seconds", type=int, default=60, help="of random scripts (default 60)")
+    parser.add_argument("--oracle-seed", type=int, help="of the first script (default 1)")
     options = parser.parse_args()
     if unknown := set(options.rungs) - set(rungs):
         parser.error(f"no such rung: {', '.join(unknown)}; there are {', '.join(rungs)}")
     rungs["fuzz"] = lambda: fuzz(options.fuzz_seconds)
+    rungs["oracle"] = lambda: oracle(options.oracle_seconds, options.oracle_seed)
     if options.k:
         rungs["e2e"] = lambda: e2e("-k", options.k)
 

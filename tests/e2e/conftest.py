@@ -48,18 +48,28 @@ def has_tun() -> bool:
     return os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
-def labs(*modes: str, **choices):
-    """Parametrises the `lab` fixture: the cross product of modes and what `choices` lists (devices, offloads, ...)."""
-    keys = {"devices": "device", "offloads": "offload", "schedulers": "scheduler", "directors": "director"}
+def cases(*modes: str, **choices) -> list:
+    """What in_labs() takes: the cross product of modes and what `choices` lists (devices, offloads, families, ...)."""
+    keys = {"families": "family", "devices": "device", "offloads": "offload", "schedulers": "scheduler", "directors": "director",
+            "tunnels": "tunnel"}
     names = [keys[key] for key in choices]
-    cases = []
+    made = []
     for mode in modes:
         for values in itertools.product(*choices.values()):
             wanted = {"mode": mode, **dict(zip(names, values))}
             marks = [pytest.mark.skipif(not has_tun(), reason="/dev/net/tun can't be opened")] if "tap" in values else []
-            words = [f"offload-{value}" if name == "offload" else value for name, value in zip(names, values)]
-            cases.append(pytest.param(wanted, id="-".join([mode, *words]), marks=marks))
-    return pytest.mark.parametrize("lab", cases, indirect=True, scope="module")
+            words = [{"offload": "offload-", "family": "ipv"}.get(name, "") + value for name, value in zip(names, values)]
+            made.append(pytest.param(wanted, id="-".join([mode, *words]), marks=marks))
+    return made
+
+
+def in_labs(*lists: list):
+    """Parametrises the `lab` fixture."""
+    return pytest.mark.parametrize("lab", [case for cases_of in lists for case in cases_of], indirect=True, scope="module")
+
+
+def labs(*modes: str, **choices):
+    return in_labs(cases(*modes, **choices))
 
 
 def lab_name() -> str:
@@ -79,7 +89,8 @@ def lab(request):
     made = Lab(Options(lab_name(), **wanted))
     made.up()
     try:
-        if getattr(request.module, "CAPTURE", True):
+        # Debian's tcpdump, run by root, gives up its groups, which an ordinary user's namespace forbids: it would end at once.
+        if getattr(request.module, "CAPTURE", True) and not PRIVATE:
             start_capture(made)
         yield made
     finally:

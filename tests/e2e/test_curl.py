@@ -2,11 +2,14 @@
 """The promise of the README: curl is served through every method, device and offload setting, and dig too."""
 
 from cluster import Lab
-from conftest import labs
-from tools import arp_answers, checksum_errors, dig, sha256, spread, who_answers_names
+from conftest import cases, in_labs
+from tools import checksum_errors, dig, neighbour_answers, sha256, spread, who_answers_names
+from topology import in_url
 from watch import ReplyCount
 
-pytestmark = labs("nat", "tun", "dr", devices=("packet", "tap"), offloads=("on", "off"))
+MODES = ("nat", "tun", "dr")
+pytestmark = in_labs(cases(*MODES, devices=("packet", "tap"), offloads=("on", "off")),
+                     cases(*MODES, devices=("packet", "tap"), families=("6",)))
 
 
 def test_every_server_answers_in_turn(lab: Lab):
@@ -21,7 +24,7 @@ def test_the_servers_see_the_client_itself(lab: Lab):
 
 def test_the_request_arrives_at_the_vip_and_in_nat_at_the_server(lab: Lab):
     for page in lab.ask_many(3):
-        expected = f"{page['address']}:8080" if lab.options.mode == "nat" else f"{lab.topology.vip}:80"
+        expected = f"{in_url(page['address'])}:8080" if lab.options.mode == "nat" else f"{in_url(lab.topology.vip)}:80"
         assert page["to"] == expected
 
 
@@ -36,13 +39,14 @@ def test_replies_pass_the_director_in_nat_only(lab: Lab):
         assert through == 0
 
 
-def test_exactly_one_mac_answers_arp_for_the_vip(lab: Lab):
-    assert arp_answers(lab, lab.topology.vip) == {lab.topology.director.links[0].mac}
+def test_exactly_one_mac_answers_for_the_vip(lab: Lab):
+    """To ARP, or to neighbour discovery."""
+    assert neighbour_answers(lab, lab.topology.vip) == {lab.topology.director.links[0].mac}
 
 
 def test_ten_megabytes_down(lab: Lab, tmp_path):
     for _ in lab.topology.servers:
-        lab.exec("client", ["curl", "-sS", "-m", "20", "-o", str(tmp_path / "10M"), f"http://{lab.topology.vip}/10M"])
+        lab.exec("client", ["curl", "-sS", "-m", "20", "-o", str(tmp_path / "10M"), f"{lab.topology.url}10M"])
         assert sha256(tmp_path / "10M") == sha256(lab.folder / "files" / "10M")
 
 
@@ -50,7 +54,7 @@ def test_ten_megabytes_up(lab: Lab):
     file = lab.folder / "files" / "10M"
     answers = []
     for _ in lab.topology.servers:
-        answer = lab.ask(f"http://{lab.topology.vip}/post", "-m", "20", "-H", "Expect:", "--data-binary", f"@{file}")
+        answer = lab.ask(f"{lab.topology.url}post", "-m", "20", "-H", "Expect:", "--data-binary", f"@{file}")
         assert int(answer["length"]) == file.stat().st_size
         assert answer["client"] == lab.topology.client.ip
         with open(answer["file"], "rb") as received, file.open("rb") as sent:
@@ -72,7 +76,7 @@ def test_a_long_answer_over_udp_comes_in_fragments(lab: Lab):
 
 
 def test_a_closed_port_of_the_vip_refuses_at_once(lab: Lab):
-    answer = lab.exec("client", ["curl", "-s", "-m", "5", f"http://{lab.topology.vip}:81/"], check=False)
+    answer = lab.exec("client", ["curl", "-s", "-m", "5", f"http://{in_url(lab.topology.vip)}:81/"], check=False)
     assert answer.returncode == 7, "curl: 7 is connection refused, 28 a time-out"
 
 
@@ -86,7 +90,7 @@ def test_the_listing_counts_what_was_served(lab: Lab):
     lab.ask_many(6)
     rows = [line.split() for line in lab.vsadm("-Ln", "--stats", "--exact").stdout.splitlines()]
     service = next(row for row in rows if row[0] == "TCP")
-    assert service[:3] == ["TCP", f"{lab.topology.vip}:80", "6"]
+    assert service[:3] == ["TCP", f"{in_url(lab.topology.vip)}:80", "6"]
     connections = [row[2] for row in rows[rows.index(service) + 1 :] if row[0] == "->"][:3]
     assert connections == ["2", "2", "2"]
     if lab.options.mode != "nat":
@@ -96,6 +100,6 @@ def test_the_listing_counts_what_was_served(lab: Lab):
 def test_no_checksum_is_wrong_anywhere(lab: Lab):
     """The kernel's own counters, after all the traffic of the tests above and a little more."""
     lab.ask_many(3)
-    lab.exec("client", ["curl", "-sS", "-m", "20", "-o", "/dev/null", f"http://{lab.topology.vip}/10M"])
+    lab.exec("client", ["curl", "-sS", "-m", "20", "-o", "/dev/null", f"{lab.topology.url}10M"])
     who_answers_names(lab)
     assert checksum_errors(lab) == {}

@@ -7,11 +7,12 @@ from pathlib import Path
 import docker_engine
 import netns
 from cluster import Lab
-from conftest import labs
+from conftest import cases, in_labs
 from docker_engine import docker, engine_fixture
 from test_curl import *  # noqa: F403  (the same tests, in the labs below)
 
-pytestmark = labs("nat", "tun", "dr", devices=("packet", "tap"), directors=("docker",))
+pytestmark = in_labs(cases("nat", "tun", "dr", devices=("packet", "tap"), directors=("docker",)),
+                     cases("nat", "tun", "dr", families=("6",), directors=("docker",)))
 engine = engine_fixture(docker_engine.engine_for_labs)
 
 

@@ -15,6 +15,7 @@ import pytest
 import cluster
 import netns
 from conftest import PRIVATE, ROOT, lab_name
+from topology import in_family
 
 LAB = str(ROOT / "testbed" / "lab")
 
@@ -54,16 +55,22 @@ def name():
     lab("down", "--name", name, check=False)
 
 
-@pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
-def test_up_exec_curl_ls_down(name, mode):
-    lab("up", "--mode", mode, "--name", name)
-    page = json.loads(lab("exec", "--name", name, "client", "--", "curl", "-s", "http://10.9.0.100/").stdout)
-    assert page["mode"] == mode and page["client"] == "10.9.0.1"
-    answers = lab("curl", "--name", name, "-n", "3").stdout.splitlines()
-    assert sorted(line.split()[0] for line in answers) == ["server1", "server2", "server3"]
+VIPS = {"4": ["10.9.0.100"], "6": ["[fd00:10:9::100]"], "46": ["10.9.0.100", "[fd00:10:9::100]"]}
+CLIENTS = {"4": ["10.9.0.1"], "6": ["fd00:10:9::1"], "46": ["10.9.0.1", "fd00:10:9::1"]}
+
+
+@pytest.mark.parametrize("mode, family", [("nat", "4"), ("tun", "4"), ("dr", "4"), ("dr", "6"), ("nat", "46")])
+def test_up_exec_curl_ls_down(name, mode, family):
+    lab("up", "--mode", mode, "--name", name, "--family", family)
+    for vip, client in zip(VIPS[family], CLIENTS[family]):
+        page = json.loads(lab("exec", "--name", name, "client", "--", "curl", "-s", f"http://{vip}/").stdout)
+        assert page["mode"] == mode and page["client"] == client
+    answers = lab("curl", "--name", name, "-n", str(3 * len(family))).stdout.splitlines()
+    assert sorted(line.split()[0] for line in answers) == sorted(["server1", "server2", "server3"] * len(family))
     row = next(line.split() for line in lab("ls").stdout.splitlines() if line.startswith(name))
-    assert row == [name, mode, "packet", "3", "rr", "on", "native", "up"]
-    assert "10.9.0.100:80" in lab("exec", "--name", name, "director", "--", "vsadm", "-Ln").stdout
+    assert row == [name, mode, family, "packet", "3", "rr", "on", "native", "up"]
+    listing = lab("exec", "--name", name, "director", "--", "vsadm", "-Ln").stdout
+    assert all(f"TCP  {vip}:80 rr" in listing for vip in VIPS[family])
     assert "director" in lab("logs", "--name", name, "director").stdout
     lab("down", "--name", name)
     assert traces(name) == NOTHING
@@ -100,6 +107,14 @@ def test_a_name_that_is_taken_is_refused(name):
     answer = lab("up", "--mode", "dr", "--name", name, check=False)
     assert answer.returncode == 1 and "down --name" in answer.stderr
     assert "server" in lab("curl", "--name", name).stdout
+
+
+def test_what_realserver_wrote_down_goes_with_the_lab(name):
+    lab("up", "--mode", "dr", "--name", name)
+    written = [Path(f"/run/realserver/net-{netns.inode(f'{name}-server{i}')}.state") for i in (1, 2, 3)]
+    assert all(file.exists() for file in written)
+    lab("down", "--name", name)
+    assert not any(file.exists() for file in written)
 
 
 @pytest.mark.parametrize("moment", ["ip netns add {name}-client", "{name}-server1", "realserver up", "director --device"])
@@ -151,15 +166,33 @@ def test_exit_codes(words, code):
 def test_x_prints_commands_a_learner_can_type(name):
     shown = lab("-x", "up", "--mode", "nat", "--name", name).stderr
     assert f"+ ip netns add {name}-client" in shown
-    assert f"+ ip -n {name}-server1 route add default via 10.9.1.2" in shown
+    assert f"+ ip -n {name}-server1 -4 route add default via 10.9.1.2" in shown
 
 
 @pytest.mark.parametrize("form", [[], ["--mermaid"], ["--dot"]], ids=str)
 @pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
 def test_graph_shows_every_node(mode, form):
-    picture = lab("graph", "--mode", mode, *form).stdout
-    for word in ("client", "director", "server1", "server2", "server3", "10.9.0.100"):
+    picture = lab("graph", "--mode", mode, "--family", "46", *form).stdout
+    for word in ("client", "director", "server1", "server2", "server3", "10.9.0.100", "fd00:10:9::100"):
         assert word in picture
+
+
+@pytest.mark.parametrize(
+    "place, address",
+    [("10.9.0.1", "fd00:10:9::1"), ("10.9.11.254/24", "fd00:10:9:11::254/64"), ("10.9.0.0/24", "fd00:10:9::/64"),
+     ("10.9.0.0/16", "fd00:10:9::/48"), ("default", "default")],
+)
+def test_a_place_has_the_same_numbers_in_both_families(place, address):
+    assert (in_family(place, "4"), in_family(place, "6")) == (place, address)
+
+
+def test_the_two_families_of_a_lab_reach_its_hosts(name):
+    """The set-up alone, without a director: every host has both of its addresses, at once, and serves at both."""
+    lab("up", "--mode", "tun", "--family", "46", "--director", "none", "--name", name)
+    for url in ("http://10.9.12.11/", "http://[fd00:10:9:12::11]/"):
+        page = json.loads(lab("exec", "--name", name, "client", "--", "curl", "-s", "-m", "5", url).stdout)
+        assert page["server"] == "server2" and page["to"] == f"{url[7:-1]}:80"
+        assert page["client"] in ("10.9.0.1", "fd00:10:9::1") and (":" in page["client"]) == ("[" in url)
 
 
 def test_doctor_finds_this_machine_fit():
@@ -169,20 +202,22 @@ def test_doctor_finds_this_machine_fit():
 # --- demo: the README's first command ---
 
 
-def check_demo(printed: str) -> None:
+def check_demo(printed: str, family: str) -> None:
+    each = 4 * len(family)  # pages of each server
     text = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     for method in ("VS/NAT", "VS/TUN", "VS/DR"):
         part = text.split(method, 1)[1]
-        assert re.search(r"server1 █+ 4   server2 █+ 4   server3 █+ 4", part)
-        assert "client seen by the servers as 10.9.0.1\n" in part
+        assert re.search(rf"server1 █+ {each}   server2 █+ {each}   server3 █+ {each}", part)
+        assert f"client seen by the servers as {', '.join(CLIENTS[family])}\n" in part
         through, total = map(int, re.search(r"through the director: (\d+) of (\d+)", part).groups())
-        assert total >= 36
-        assert through >= 36 if method == "VS/NAT" else through == 0
+        assert total >= 36 * len(family)
+        assert through == total if method == "VS/NAT" else through == 0
 
 
-def test_demo_shows_all_methods_and_leaves_nothing():
+@pytest.mark.parametrize("family", ["4", "46"])
+def test_demo_shows_all_methods_and_leaves_nothing(family):
     before = set(netns.namespaces())
-    check_demo(lab("demo").stdout)
+    check_demo(lab("demo", *([] if family == "4" else ["--family", family])).stdout, family)
     assert {namespace for namespace in set(netns.namespaces()) - before if namespace.startswith("demo-")} == set()
 
 
@@ -232,15 +267,15 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["nat", "tun", "dr"])
-def test_an_ordinary_user_has_a_lab(as_nobody, mode):
+@pytest.mark.parametrize("mode, family", [("nat", "4"), ("tun", "4"), ("dr", "4"), ("nat", "6"), ("tun", "6"), ("dr", "6")])
+def test_an_ordinary_user_has_a_lab(as_nobody, mode, family):
     before = set(processes_of(65534))
-    as_nobody("up", "--mode", mode, "--name", "mine")
+    as_nobody("up", "--mode", mode, "--name", "mine", "--family", family)
     assert [name for name in netns.namespaces() if name.startswith("mine-")] == [], "private: the host does not see it"
     answers = as_nobody("curl", "-n", "3").stdout.splitlines()
     assert sorted(line.split()[0] for line in answers) == ["server1", "server2", "server3"]
-    page = json.loads(as_nobody("exec", "--name", "mine", "client", "--", "curl", "-s", "http://10.9.0.100/").stdout)
-    assert page["client"] == "10.9.0.1"
+    page = json.loads(as_nobody("exec", "--name", "mine", "client", "--", "curl", "-s", f"http://{VIPS[family][0]}/").stdout)
+    assert page["client"] == CLIENTS[family][0]
     assert as_nobody("exec", "client", "--", "false", check=False).returncode == 1
     assert " up" in as_nobody("ls").stdout
     as_nobody("down", "--name", "mine")
@@ -248,9 +283,10 @@ def test_an_ordinary_user_has_a_lab(as_nobody, mode):
     assert list(as_nobody.home.iterdir()) == []
 
 
-def test_an_ordinary_user_has_the_demo(as_nobody):
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_an_ordinary_user_has_the_demo(as_nobody, family):
     before = set(processes_of(65534))
-    check_demo(as_nobody("demo").stdout)
+    check_demo(as_nobody("demo", "--family", family).stdout, family)
     assert set(processes_of(65534)) <= before
     assert list(as_nobody.home.iterdir()) == []
 

@@ -23,6 +23,9 @@ import netns
 from cluster import BUILD
 from conftest import has_tun
 from encapsulator import IPIP, IPV6_IN_IPV4, Encapsulator, Wire, fragments, ipv4, ipv6, udp
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import Ether
+from tools import solicitation
 
 REALSERVER = BUILD / "realserver"
 VIP, VIP6 = "10.9.0.100", "fd00:9::100"
@@ -147,7 +150,7 @@ class Site:
 
     def picture(self) -> dict:
         """Everything of the server that `up` may touch."""
-        settings = subprocess.run([*netns.enter(self.server), "sysctl", "-a", "-r", r"^net\.ipv4\.conf\..*"],
+        settings = subprocess.run([*netns.enter(self.server), "sysctl", "-a", "-r", r"^net\.ipv[46]\.conf\..*"],
                                   capture_output=True, text=True).stdout
         addresses = {(link["ifname"], a["local"], a["prefixlen"])
                      for link in netns.ip_json(self.server, "address", "show") for a in link["addr_info"]}
@@ -163,6 +166,59 @@ class Site:
                 if name in ("InCsumErrors", "InHdrErrors") and int(number):
                     found[names.split(":")[0] + name] = int(number)
         return found
+
+
+class Solicitor:
+    """Asks for addresses by neighbour discovery, from a packet socket, and hears what is asked."""
+
+    def __init__(self, namespace: str, interface: str, address: str):
+        self.address, self.mac = address, netns.ip_json(namespace, "link", "show", "dev", interface)[0]["address"]
+        with netns.inside(namespace):
+            self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self.wire.bind((interface, 0x86DD))  # ETH_P_IPV6
+        self.wire.settimeout(0.1)
+
+    def __enter__(self) -> "Solicitor":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.wire.close()
+
+    def _ask(self, target: str) -> None:
+        self.wire.send(solicitation(self.mac, self.address, target))
+
+    def _hear(self) -> Ether | None:
+        with contextlib.suppress(TimeoutError):
+            return Ether(self.wire.recv(2048))
+        return None
+
+    def who_answers(self, target: str, before: str = "", within: float = 5) -> set[str]:
+        """The MAC addresses that advertise `target`, until `before` is, which is asked for next (without it: until one does)."""
+        answers: dict[str, set[str]] = {target: set()}
+
+        def heard() -> bool:
+            frame = self._hear()
+            if frame and ICMPv6ND_NA in frame:
+                answers.setdefault(frame[ICMPv6ND_NA].tgt, set()).add(frame.src)
+            return bool(answers.get(before or target))
+
+        self._ask(target)
+        if before:
+            self._ask(before)
+        netns.wait_until(heard, within, f"an advertisement of {before or target}")
+        return answers[target]
+
+    def next_question(self, target: str) -> IPv6:
+        found = []
+
+        def heard() -> bool:
+            frame = self._hear()
+            if frame and ICMPv6ND_NS in frame and frame[ICMPv6ND_NS].tgt == target:
+                found.append(frame[IPv6])
+            return bool(found)
+
+        netns.wait_until(heard, 5, f"a solicitation of {target}")
+        return found[0]
 
 
 def succeeded(result: subprocess.CompletedProcess) -> str:
@@ -413,6 +469,36 @@ class TestDecapsulator:
 
 
 class TestUpAndDown:
+    def test_a_vip_is_never_advertised_nor_stands_in_a_question(self, site):
+        """IPv6 has no arp_ignore: that a VIP on lo is not answered for is the kernel's way, seen from the other end of the wire."""
+        own, vip = "fd00:8::11", "fd00:8::100"
+        netns.ip(site.server, "address", "add", f"{own}/64", "dev", "eth0", "nodad")
+        netns.ip(site.gate, "address", "add", "fd00:8::254/64", "dev", "back", "nodad")
+        with Solicitor(site.gate, "back", "fd00:8::254") as gate:
+            site.up("--mode", "dr", "--vip", vip)
+            for forwarding in ("0", "1"):
+                netns.set_sysctl(site.server, "net.ipv6.conf.all.forwarding", forwarding)
+                assert gate.who_answers(vip, before=own) == set()
+            with site.socket(site.server, socket.AF_INET6, socket.SOCK_DGRAM) as service:
+                service.bind((vip, 53))
+                service.sendto(b"answer", ("fd00:8::77", 4000))  # whom nobody knows yet
+            asked = gate.next_question("fd00:8::77")
+            assert asked.src != vip and asked.src.startswith("fe80::")
+            netns.ip(site.server, "address", "add", f"{vip}/128", "dev", "eth0", "nodad")  # and were it there:
+            assert gate.who_answers(vip, before=own) == {site.mac(site.server, "eth0")}
+
+    @pytest.mark.parametrize("mode", ["dr", "tun"])
+    def test_a_host_that_starts_without_ipv6(self, site, mode):
+        """As a container does whose network is IPv4 only: lo gets IPv6, and gives it back."""
+        netns.set_sysctl(site.server, "net.ipv6.conf.all.disable_ipv6", "1")
+        before = site.picture()
+        said = site.up("--mode", mode, "--vip", VIP, "--vip", VIP6, "--daemon")
+        assert "net.ipv6.conf.lo.disable_ipv6: 1 -> 0" in said and f"{VIP6}/128 on lo: absent -> present" in said
+        if mode == "tun":
+            assert netns.get_sysctl(site.server, "net.ipv6.conf.vs-tun0.disable_ipv6") == "0"
+        site.down("--mode", mode, "--vip", VIP, "--vip", VIP6)
+        assert site.picture() == before
+
     @pytest.mark.parametrize("mode", ["dr", "tun"])
     def test_down_puts_back_exactly_what_up_changed(self, site, mode):
         netns.set_sysctl(site.server, "net.ipv4.conf.all.arp_announce", "1")
@@ -480,7 +566,8 @@ class TestUpAndDown:
         """Inode numbers come again, and with them the file's name; what it tells belongs to the namespace that had it."""
         site.up("--mode", "dr", "--vip", VIP)
         file = next(site.state.glob("*.state"))
-        file.write_text(re.sub(r"^namespace \d+", "namespace 1", file.read_text(), flags=re.MULTILINE))
+        foreign = re.sub(r"^namespace \d+", "namespace 1", file.read_text(), flags=re.MULTILINE)
+        file.write_text(foreign + "served by another version\n")
         assert "nothing to put back" in site.down("--mode", "dr", "--vip", VIP)
         assert any(address == VIP for _, address, _ in site.picture()["addresses"])
 
@@ -554,6 +641,36 @@ class TestCheck:
         site.up("--mode", "dr", "--vip", "fd00:8::100")
         code, text = self.lines(site)
         assert code == 0 and f"{site.mac(site.gate, 'back')} alone answers for fd00:8::100" in text
+        assert "ok  nd" in text
+        netns.ip(site.gate, "link", "add", "second", "link", "back", "address", "02:00:00:00:0b:ad", "type", "macvlan", "mode", "bridge")
+        netns.ip(site.gate, "address", "add", "fd00:8::100/64", "dev", "second", "nodad")
+        netns.ip(site.gate, "link", "set", "second", "up")
+        code, text = self.lines(site)
+        assert code == 1 and "2 hosts answer for fd00:8::100" in text and "02:00:00:00:0b:ad" in text
+
+    def test_a_proxy_for_an_ipv6_vip_is_found_out_and_its_cure_helps(self, site):
+        vip = "fd00:8::100"
+        netns.ip(site.server, "address", "add", "fd00:8::11/64", "dev", "eth0", "nodad")
+        netns.ip(site.gate, "address", "add", f"{vip}/64", "dev", "back", "nodad")
+        site.up("--mode", "dr", "--vip", vip)
+        netns.ip(site.server, "-6", "neigh", "add", "proxy", vip, "dev", "eth0")
+        assert self.lines(site)[0] == 0, "an entry alone does nothing"
+        for key in ("forwarding", "proxy_ndp"):
+            netns.set_sysctl(site.server, f"net.ipv6.conf.eth0.{key}", "1")
+        code, text = self.lines(site)
+        assert code == 1
+        cure = re.search(r"fix nd .*: (ip neigh del proxy .*)$", text, re.MULTILINE)[1]
+        with Solicitor(site.gate, "back", "fd00:8::254") as gate:
+            netns.ip(site.gate, "address", "add", "fd00:8::254/64", "dev", "back", "nodad")
+            assert site.mac(site.server, "eth0") in gate.who_answers(vip, within=2), "and it was right"
+        netns.run([*netns.enter(site.server), *cure.split()])
+        assert self.lines(site)[0] == 0
+
+    def test_a_link_without_ipv6_is_named(self, site):
+        site.up("--mode", "dr", "--vip", VIP6)
+        netns.set_sysctl(site.server, "net.ipv6.conf.eth0.disable_ipv6", "1")
+        code, text = self.lines(site, "--interface", "eth0")
+        assert code == 1 and "fix ipv6          off on eth0: sysctl -w net.ipv6.conf.eth0.disable_ipv6=0" in text
 
     def test_a_vip_nobody_set_up(self, site):
         code, text = self.lines(site, "--vip", VIP)

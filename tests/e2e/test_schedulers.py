@@ -8,7 +8,7 @@ import pytest
 import netns
 from cluster import Lab
 from conftest import labs
-from tools import background, spread
+from tools import Download, spread
 
 pytestmark = labs("dr", "nat")
 
@@ -50,8 +50,7 @@ def test_open_connections_decide(lab: Lab, scheduler, weights, expected):
     set_up(lab, scheduler, *weights)
     with contextlib.ExitStack() as stack:
         for opened in range(sum(expected)):
-            slow = ["curl", "-s", "-o", "/dev/null", "--limit-rate", "1k", f"http://{lab.topology.vip}/10M"]
-            stack.enter_context(background(lab, "client", slow))
+            stack.enter_context(Download(lab))
             netns.wait_until(lambda: sum(active(lab)) == opened + 1, 5, f"{opened + 1} established connections")
         assert active(lab) == expected
 

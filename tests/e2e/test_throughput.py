@@ -29,7 +29,7 @@ class Kernel:
     def _addresses(self, verb: str) -> None:
         if self.lab.options.device == "tap":  # the host behind the bridges has no addresses of its own
             for link in self.lab.topology.director.links:
-                netns.ip(self.director, "address", verb, link.address, "dev", link.bridge)
+                netns.ip(self.director, "address", verb, link.addresses[0], "dev", link.bridge)
 
     def _forget_neighbours(self) -> None:
         for node in (self.lab.topology.client, self.server):  # the addresses stay, their MAC addresses change
@@ -60,7 +60,7 @@ def received(lab: Lab) -> tuple[int, int]:
 def test_a_gibibyte_passes_in_super_frames(lab: Lab):
     """Offloads are carried: in frames of the link's MTU there would be forty times as many."""
     bytes_before, frames_before = received(lab)
-    bytes_per_second(lab, f"http://{lab.topology.vip}/1G")
+    bytes_per_second(lab, f"{lab.topology.url}1G")
     bytes_after, frames_after = received(lab)
     assert bytes_after - bytes_before >= 1 << 30
     assert (bytes_after - bytes_before) / (frames_after - frames_before) > 16 << 10
@@ -74,7 +74,7 @@ def test_a_gibibyte_through_nat_beside_the_same_without_a_director(lab: Lab, fig
     kernel = Kernel(lab)
     with_director, without = [], []
     for _ in range(ROUNDS):
-        with_director.append(bytes_per_second(lab, f"http://{lab.topology.vip}/1G"))
+        with_director.append(bytes_per_second(lab, f"{lab.topology.url}1G"))
         with kernel as url:
             without.append(bytes_per_second(lab, url))
     ours, theirs = max(with_director), max(without)

@@ -9,11 +9,12 @@ import pytest
 
 import netns
 from cluster import Lab, Options
-from conftest import has_tun, lab_name, labs
+from conftest import cases, has_tun, in_labs, lab_name, labs
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, in6_chksum
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from tools import Capture, dig, spread, who_answers_names
+from tools import Capture, Datagrams, dig, spread, who_answers_names
 from topology import Link, Node, Route, Segment, Topology
 
 DEVICES = ["packet", pytest.param("tap", marks=pytest.mark.skipif(not has_tun(), reason="/dev/net/tun can't be opened"))]
@@ -21,7 +22,15 @@ DEVICES = ["packet", pytest.param("tap", marks=pytest.mark.skipif(not has_tun(),
 
 def wrong_checksums(packet: Packet) -> list[str]:
     """Names of the layers whose checksum is not what scapy computes for them."""
-    wrong = []
+    wrong, depth = [], 1
+    while (header := packet.getlayer(IPv6, depth)) is not None:  # which has none itself
+        depth += 1
+        if header.nh in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6):
+            # A sum over everything, the checksum in it, is 0; scapy writes that as UDP does.
+            if in6_chksum(header.nh, header, bytes(header.payload)[:header.plen]) not in (0, 0xFFFF):
+                wrong.append(f"{header.payload.name} over IPv6")
+    if IPv6 in packet:
+        return wrong
     for layer in (IP, TCP, UDP, ICMP):
         depth = 1
         while (found := packet.getlayer(layer, depth)) is not None:
@@ -40,55 +49,45 @@ def wrong_checksums(packet: Packet) -> list[str]:
 class TestChecksumsOnTheWire:
     """With offloads off every frame carries its final checksum, so a capture can be recomputed."""
 
-    pytestmark = labs("nat", "tun", "dr", devices=("packet", "tap"), offloads=("off",))
+    pytestmark = in_labs(cases("nat", "tun", "dr", devices=("packet", "tap"), offloads=("off",)),
+                         cases("nat", "tun", "dr", devices=("packet", "tap"), offloads=("off",), families=("6",)))
 
     def test_every_packet_a_server_or_the_client_gets_has_true_checksums(self, lab: Lab):
         places = [("client", "eth0"), *((server.name, "eth0") for server in lab.topology.servers)]
         captures = {place: Capture(lab, *place) for place in places}
         lab.ask_many(3)
-        lab.ask(f"http://{lab.topology.vip}/post", "-H", "Expect:", "-d", "x" * 5000)
+        lab.ask(f"{lab.topology.url}post", "-H", "Expect:", "-d", "x" * 5000)
         who_answers_names(lab)
         lab.exec("client", ["ping", "-c", "1", "-W", "2", lab.topology.vip])
         for place, capture in captures.items():
             with capture:
                 packets = [Ether(frame) for frame in capture.frames()]
-            ip_packets = [packet for packet in packets if IP in packet]
+            ip_packets = [packet for packet in packets if (IPv6 if lab.options.family == "6" else IP) in packet]
             assert len(ip_packets) >= 3, place
             for packet in ip_packets:
                 assert wrong_checksums(packet) == [], f"{place}: {packet.summary()}"
 
 
 class TestTunnelMtu:
-    pytestmark = labs("tun", devices=("packet", "tap"))
+    pytestmark = labs("tun", families=("4", "6"), devices=("packet", "tap"))
 
-    def test_a_full_frame_is_answered_with_fragmentation_needed(self, lab: Lab):
-        """1500 bytes with DF do not fit in the tunnel: the client learns 1480 from the director."""
-        with netns.inside(lab.namespace("client")):
-            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with client:
-            client.setsockopt(socket.IPPROTO_IP, 10, 2)  # linux/in.h: IP_MTU_DISCOVER, IP_PMTUDISC_DO
-            client.connect((lab.topology.vip, 53))
-
-            def learnt() -> bool:
-                try:
-                    client.send(bytes(1472))
-                except OSError as problem:
-                    return problem.errno == 90  # EMSGSIZE
-                return False
-
-            netns.wait_until(learnt, 5, "fragmentation needed")
-            assert client.getsockopt(socket.IPPROTO_IP, 14) == 1480  # IP_MTU
+    def test_a_full_frame_is_answered_with_the_mtu_of_the_tunnel(self, lab: Lab):
+        """1500 bytes (with DF) do not fit: the client learns from the director what does beside an outer header."""
+        with Datagrams(lab) as client:
+            assert client.learnt_mtu() == {"4": 1480, "6": 1460}[lab.options.family]
 
     def test_the_encapsulated_frames_keep_to_the_mtu(self, lab: Lab):
         with Capture(lab, "router", "lan1") as capture, Capture(lab, "router", "front") as front:
-            lab.ask(f"http://{lab.topology.vip}/post", "-H", "Expect:", "--data-binary", f"@{lab.folder / 'files' / '10M'}")
+            lab.ask(f"{lab.topology.url}post", "-H", "Expect:", "--data-binary", f"@{lab.folder / 'files' / '10M'}")
             lab.ask_many(2)
-            tunnelled = [Ether(frame) for frame in front.frames() if frame[12:14] == b"\x08\x00" and frame[23] == 4]
+            bare = (b"\x08\x00", b"\x86\xdd")
+            packets = [Ether(frame).payload for frame in front.frames() if frame[12:14] in bare]
+            tunnelled = [packet for packet in packets if packet.payload.name in ("IP", "IPv6")]
             capture.frames()
         assert tunnelled
-        for packet in tunnelled:
-            assert packet[IP].len <= 1500 and packet[IP].src == lab.topology.director.ip
-            assert packet[IP].payload.dst == lab.topology.vip
+        for outer in tunnelled:
+            assert len(bytes(outer)) <= 1500 and outer.src == lab.topology.director.ip
+            assert outer.payload.dst == lab.topology.vip
 
 
 def question(name: str, padding: int) -> bytes:
@@ -98,44 +97,44 @@ def question(name: str, padding: int) -> bytes:
 
 
 class TestFragments:
-    pytestmark = labs("nat", "tun", "dr", devices=("packet", "tap"))
+    pytestmark = labs("nat", "tun", "dr", families=("4", "6"), devices=("packet", "tap"))
 
     def test_a_question_in_three_fragments_is_answered(self, lab: Lab):
-        with netns.inside(lab.namespace("client")):
-            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with client:
-            client.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_PMTUDISC_DONT: fragments, not errors
-            client.settimeout(5)
+        """In IPv6 nobody cuts a fragment on its way: one that is too long for a tunnel comes again, shorter."""
+        with Datagrams(lab, fragments=True) as client:
             for _ in lab.topology.servers:
-                client.sendto(question("whoami.lab", 3500), (lab.topology.vip, 53))
-                answer, sender = client.recvfrom(4096)
-                assert sender == (lab.topology.vip, 53) and b'"server"' in answer
+                assert b'"server"' in client.ask(question("whoami.lab", 3500))
+
+
+NOTIFY = {"4": "net.ipv4.conf.{}.arp_notify", "6": "net.ipv6.conf.{}.ndisc_notify"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("mode", ["nat", "dr", "tun"])
-def test_a_mac_that_changes_is_followed(fresh_lab, mode, device):
+@pytest.mark.parametrize("mode, family", [("nat", "4"), ("dr", "4"), ("tun", "4"), ("nat", "6"), ("dr", "6")])
+def test_a_mac_that_changes_is_followed(fresh_lab, mode, family, device):
     """A real server (TUN: the router) gets a new network card; it announces itself as hosts with arp_notify do."""
-    lab = fresh_lab(mode, device=device)
+    lab = fresh_lab(mode, device=device, family=family)
     moved = lab.topology.node("router" if mode == "tun" else "server1")
     namespace, interface = lab.namespace(moved.name), moved.links[0].interface
     assert spread(lab.ask_many(3)) == {"server1": 1, "server2": 1, "server3": 1}
-    netns.set_sysctl(namespace, f"net.ipv4.conf.{interface}.arp_notify", "1")
+    netns.set_sysctl(namespace, NOTIFY[family].format(interface), "1")
     netns.ip(namespace, "link", "set", interface, "address", "02:00:00:00:0b:ad")
     assert spread(lab.ask_many(6)) == {"server1": 2, "server2": 2, "server3": 2}
 
 
 def test_a_silent_mac_change_is_found_out(fresh_lab):
-    """The same without an announcement: the neighbour has to be asked again, which takes half a minute."""
-    lab = fresh_lab("dr")
-    lab.ask_many(3)
+    """The same without an announcement: the neighbour has to be asked again, which takes half a minute. Both families at once."""
+    lab = fresh_lab("dr", family="46")
+    for url in lab.topology.urls:
+        assert spread([lab.ask(url) for _ in range(3)]) == {"server1": 1, "server2": 1, "server3": 1}
     netns.ip(lab.namespace("server1"), "link", "set", "eth0", "address", "02:00:00:00:0b:ad")
 
-    def all_three() -> bool:
-        pages = [lab.exec("client", ["curl", "-s", "-m", "1", f"http://{lab.topology.vip}/"], check=False) for _ in range(3)]
+    def all_three(url: str) -> bool:
+        pages = [lab.exec("client", ["curl", "-s", "-m", "1", url], check=False) for _ in range(3)]
         return all(page.returncode == 0 for page in pages)
 
-    netns.wait_until(all_three, 60, "all three servers to answer again")
+    assert not all_three(lab.topology.url)
+    netns.wait_until(lambda: all(map(all_three, lab.topology.urls)), 60, "all three servers to answer again")
 
 
 class BehindGateway(Lab):
@@ -145,7 +144,7 @@ class BehindGateway(Lab):
     def topology(self) -> Topology:
         plain = super().topology
         front, back = plain.segments
-        far = Segment("far", "10.9.2.0/24")
+        far = Segment("far", "10.9.2.0/24", front.family)
         router = Node(
             "router",
             "router",
@@ -154,7 +153,7 @@ class BehindGateway(Lab):
             {"net.ipv4.ip_forward": "1"},
         )
         servers = [
-            Node(server.name, "server", (Link("eth0", far, server.links[0].address.replace("10.9.1.", "10.9.2.")),),
+            Node(server.name, "server", (Link("eth0", far, server.links[0].place.replace("10.9.1.", "10.9.2.")),),
                  (Route("default", "10.9.2.254"),))
             for server in plain.servers
         ]
@@ -171,7 +170,7 @@ def test_a_route_that_goes_and_comes_is_followed():
     with BehindGateway(Options(lab_name(), "nat")) as lab:
 
         def served() -> bool:
-            answer = lab.exec("client", ["curl", "-s", "-m", "2", f"http://{lab.topology.vip}/"], check=False)
+            answer = lab.exec("client", ["curl", "-s", "-m", "2", lab.topology.url], check=False)
             return answer.returncode == 0
 
         assert served()
@@ -182,26 +181,14 @@ def test_a_route_that_goes_and_comes_is_followed():
         assert set(spread(lab.ask_many(3))) == {"server1", "server2", "server3"}
 
 
-def test_a_link_with_a_smaller_mtu_behind_the_director(fresh_lab):
-    """NAT into a network with MTU 1400: full frames with DF are answered, so uploads pass."""
-    lab = fresh_lab("nat")
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_a_link_with_a_smaller_mtu_behind_the_director(fresh_lab, family):
+    """NAT into a network with MTU 1400: full frames (with DF) are answered, so uploads pass."""
+    lab = fresh_lab("nat", family=family)
     netns.ip(lab.namespace("director"), "link", "set", "back", "mtu", "1400")
-    with netns.inside(lab.namespace("client")):
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with client:
-        client.setsockopt(socket.IPPROTO_IP, 10, 2)
-        client.connect((lab.topology.vip, 53))
-
-        def learnt() -> bool:
-            try:
-                client.send(bytes(1472))
-            except OSError as problem:
-                return problem.errno == 90
-            return False
-
-        netns.wait_until(learnt, 5, "fragmentation needed")
-        assert client.getsockopt(socket.IPPROTO_IP, 14) == 1400
+    with Datagrams(lab) as client:
+        assert client.learnt_mtu() == 1400
     file = lab.folder / "files" / "10M"
-    answer = lab.ask(f"http://{lab.topology.vip}/post", "-H", "Expect:", "--data-binary", f"@{file}")
+    answer = lab.ask(f"{lab.topology.url}post", "-H", "Expect:", "--data-binary", f"@{file}")
     assert int(answer["length"]) == file.stat().st_size
-    assert dig(lab, "whoami.lab")
+    assert who_answers_names(lab)["server"]

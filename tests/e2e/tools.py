@@ -2,7 +2,9 @@
 """Small things several end-to-end tests ask of a lab. No fixtures (conftest.py has those), no assertions."""
 
 import contextlib
+import errno
 import hashlib
+import http.client
 import json
 import socket
 import struct
@@ -13,6 +15,9 @@ from pathlib import Path
 
 import netns
 from cluster import SWITCH, Lab
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6, in6_getnsma, in6_getnsmac
+from scapy.layers.l2 import ARP, Ether
+from topology import Link
 
 ETH_P_ALL, ETH_P_ARP = 0x0003, 0x0806
 
@@ -36,14 +41,59 @@ def who_answers_names(lab: Lab) -> dict:
     return json.loads(json.loads(dig(lab, "whoami.lab", "TXT")))  # dig quotes the text as JSON does
 
 
+class Datagrams:
+    """A UDP socket of the client's, connected to the VIP's name service; never fragments what it sends unless told."""
+
+    # linux/in.h, linux/in6.h: level, IP_MTU_DISCOVER, IP_MTU; and the bytes of the headers
+    _OPTIONS = {socket.AF_INET: (socket.IPPROTO_IP, 10, 14, 20 + 8), socket.AF_INET6: (socket.IPPROTO_IPV6, 23, 24, 40 + 8)}
+    _DONT, _DO = 0, 2  # IP_PMTUDISC_*
+
+    def __init__(self, lab: Lab, *, fragments: bool = False):
+        family = socket.AF_INET6 if ":" in lab.topology.vip else socket.AF_INET
+        self._level, discover, self._mtu, self._headers = self._OPTIONS[family]
+        with netns.inside(lab.namespace("client")):
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.setsockopt(self._level, discover, self._DONT if fragments else self._DO)
+        self.socket.settimeout(1)
+        self.socket.connect((lab.topology.vip, 53))
+
+    def __enter__(self) -> "Datagrams":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.socket.close()
+
+    def learnt_mtu(self, link_mtu: int = 1500) -> int:
+        """Sends packets as large as the link takes until this host knows of a smaller MTU on the way."""
+
+        def learnt() -> bool:
+            try:
+                self.socket.send(bytes(link_mtu - self._headers))
+            except OSError as problem:
+                return problem.errno == errno.EMSGSIZE
+            return False
+
+        netns.wait_until(learnt, 5, "word of a smaller MTU")
+        return self.socket.getsockopt(self._level, self._mtu)
+
+    def ask(self, question: bytes) -> bytes:
+        """Asks until there is an answer: the first packets may have been lost to an MTU nobody knew of."""
+        for _ in range(3):
+            self.socket.send(question)
+            with contextlib.suppress(TimeoutError):
+                return self.socket.recv(4096)
+        raise TimeoutError("no answer to three questions")
+
+
 def counters(lab: Lab, node: str) -> dict[str, int]:
-    """The kernel's SNMP counters of the node's IP stack, as "Tcp.InCsumErrors"."""
+    """The kernel's SNMP counters of the node's IP stacks, as "Tcp.InCsumErrors"; those of IPv6 as "Ip6InHdrErrors"."""
     text = lab.exec(node, ["cat", "/proc/net/snmp", "/proc/net/netstat"]).stdout.splitlines()
     values = {}
     for names, numbers in zip(text[::2], text[1::2]):
         prefix = names.split(":")[0]
         values |= {f"{prefix}.{name}": int(number) for name, number in zip(names.split()[1:], numbers.split()[1:])}
-    return values
+    lines = lab.exec(node, ["cat", "/proc/net/snmp6"], check=False).stdout.splitlines()  # not there without IPv6
+    return values | {name: int(number) for name, number in map(str.split, lines)}
 
 
 def checksum_errors(lab: Lab) -> dict[str, int]:
@@ -51,7 +101,8 @@ def checksum_errors(lab: Lab) -> dict[str, int]:
     wrong = {}
     for node in lab.topology.nodes:
         values = counters(lab, node.name)
-        names = ("Tcp.InCsumErrors", "Udp.InCsumErrors", "Icmp.InCsumErrors", "Ip.InHdrErrors")
+        names = ("Tcp.InCsumErrors", "Udp.InCsumErrors", "Icmp.InCsumErrors", "Ip.InHdrErrors",
+                 "Udp6InCsumErrors", "Icmp6InCsumErrors", "Ip6InHdrErrors")  # TCP's are counted for both families
         wrong |= {f"{node.name} {name}": values[name] for name in names if values.get(name)}
     return wrong
 
@@ -60,40 +111,99 @@ def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def arp_answers(lab: Lab, address: str) -> set[str]:
-    """The MAC addresses that answer the client's ARP request for `address`, after at least one did.
+def solicitation(own_mac: str, source: str, target: str) -> bytes:
+    """RFC 4861, 4.3: to the group of everybody whose address ends as the target's."""
+    group = in6_getnsma(socket.inet_pton(socket.AF_INET6, target))
+    return bytes(Ether(src=own_mac, dst=in6_getnsmac(group)) / IPv6(src=source, dst=socket.inet_ntop(socket.AF_INET6, group), hlim=255)
+                 / ICMPv6ND_NS(tgt=target) / ICMPv6NDOptSrcLLAddr(lladdr=own_mac))
+
+
+def _question(link: Link, target: str) -> bytes:
+    """Who has `target`? By ARP, or by neighbour discovery."""
+    if ":" not in target:
+        return b"\xff" * 6 + mac(link.mac) + struct.pack(
+            "!HHHBBH6s4s6s4s", ETH_P_ARP, 1, 0x0800, 6, 4, 1, mac(link.mac), socket.inet_aton(link.ip), bytes(6), socket.inet_aton(target))
+    return solicitation(link.mac, link.ips[-1], target)
+
+
+def _claim(frame: bytes) -> tuple[str, str]:
+    """The address an answer is about and the MAC address it gives; empty words for any other frame."""
+    packet = Ether(frame)
+    if ARP in packet and packet[ARP].op == 2:
+        return packet[ARP].psrc, packet[ARP].hwsrc
+    if ICMPv6ND_NA in packet and ICMPv6NDOptDstLLAddr in packet:
+        return packet[ICMPv6ND_NA].tgt, packet[ICMPv6NDOptDstLLAddr].lladdr
+    return "", ""
+
+
+def neighbour_answers(lab: Lab, address: str) -> set[str]:
+    """The MAC addresses that answer the client when it asks by ARP or neighbour discovery for `address`, after at least one did.
 
     There is no telling how long to wait for one more, so every other host on the wire is then asked for its own
     address: who has answered that has seen the first request before, and was not going to answer it.
     """
     link = lab.topology.client.links[0]
-    others = {other.ip for node in lab.topology.nodes for other in node.links if other.segment == link.segment} - {link.ip}
+    family = [":" in ip for ip in link.ips].index(":" in address)
+    others = {other.ips[family] for node in lab.topology.nodes for other in node.links if other.segment == link.segment}
+    others.remove(link.ips[family])
     answers: dict[str, set[str]] = {ip: set() for ip in (address, *others)}
     with netns.inside(lab.namespace("client")):
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        wire.bind((link.interface, ETH_P_ARP))
-
-    def ask(target: str) -> None:
-        question = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac(link.mac), socket.inet_aton(link.ip), bytes(6),
-                               socket.inet_aton(target))
-        wire.send(b"\xff" * 6 + mac(link.mac) + struct.pack("!H", ETH_P_ARP) + question)
+        wire.bind((link.interface, ETH_P_ALL))
 
     def answered(*targets: str) -> bool:
         with contextlib.suppress(TimeoutError):
-            frame = wire.recv(2048)
-            operation, sender, ip = struct.unpack("!H6s4s", frame[20:32])
-            if operation == 2 and (asked := socket.inet_ntoa(ip)) in answers:
-                answers[asked].add(sender.hex(":"))
+            claimed, by = _claim(wire.recv(2048))
+            if claimed in answers:
+                answers[claimed].add(by)
         return all(answers[target] for target in targets)
 
     with wire:
         wire.settimeout(0.1)
-        ask(address)
-        netns.wait_until(lambda: answered(address), 5, f"an ARP answer for {address}")
+        wire.send(_question(link, address))
+        netns.wait_until(lambda: answered(address), 5, f"an answer for {address}")
         for other in others:
-            ask(other)
-        netns.wait_until(lambda: answered(*others), 5, f"ARP answers of {', '.join(others)}")
+            wire.send(_question(link, other))
+        netns.wait_until(lambda: answered(*others), 5, f"answers of {', '.join(others)}")
     return answers[address]
+
+
+class Download:
+    """A download that goes on when the test reads, and not before: what it has not read waits in the server.
+
+    curl's --limit-rate is no such pace: a body that fits into the socket's buffer is there at once.
+    """
+
+    _BUFFER = 64 << 10  # of the client's socket, so that little is under way unread
+
+    def __init__(self, lab: Lab, path: str = "/10M"):
+        address = (lab.topology.vip, 80)
+        with netns.inside(lab.namespace("client")):
+            client = socket.socket(socket.AF_INET6 if ":" in lab.topology.vip else socket.AF_INET)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._BUFFER)
+        client.settimeout(20)
+        client.connect(address)
+        self._connection = http.client.HTTPConnection(*address)
+        self._connection.sock = client
+        self._connection.request("GET", path)
+        self._response = self._connection.getresponse()
+        self.size = self._response.length
+
+    def read(self, size: int | None = None) -> int:
+        """How many bytes came: `size` of them or, without, all that is left. Raises what ended it early."""
+        left, came = self._response.length if size is None else size, 0
+        while came < left:
+            data = self._response.read(min(left - came, 1 << 20))
+            if not data:
+                raise EOFError(f"{left - came} bytes are missing")
+            came += len(data)
+        return came
+
+    def __enter__(self) -> "Download":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._connection.close()
 
 
 class Traffic:

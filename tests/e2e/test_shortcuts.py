@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Big established flows take a shortcut through the kernel, and nobody can tell but by the speed."""
+
+import re
+
+import pytest
+
+import scenarios
+from cluster import Lab
+from conftest import PRIVATE, labs
+from tools import Download
+
+CAPTURE = False
+pytestmark = [labs("nat", "dr", devices=("packet", "tap")),
+              pytest.mark.skipif(PRIVATE, reason="without root the kernel takes no BPF programs")]
+
+SERVICE = ("-t", "10.9.0.100:80")
+
+
+@pytest.fixture(autouse=True)
+def needs_shortcuts(lab: Lab):
+    log = lab.log_tail("director", 200)
+    if "walk through the director" in log:
+        pytest.skip(re.search(r"walk through the director.*", log)[0])
+
+
+def walked(lab: Lab) -> int:
+    """Frames the director has forwarded itself."""
+    found = re.search(r"^\s*(\d+) none\b", lab.vsadm("reasons").stdout, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def service_row(lab: Lab) -> list[int]:
+    """Conns, InPkts, OutPkts, InBytes, OutBytes."""
+    rows = lab.vsadm("-L", "-n", "--stats", "--exact", *SERVICE).stdout.splitlines()
+    return [int(word) for word in next(row for row in rows if row.startswith("TCP")).split()[2:]]
+
+
+def test_a_gibibyte_is_carried_and_counted(lab: Lab):
+    walked_before, row_before = walked(lab), service_row(lab)
+    lab.exec("client", ["curl", "-sS", "-m", "120", "-o", "/dev/null", f"http://{lab.topology.vip}/1G"], timeout=150)
+    row = [after - before for after, before in zip(service_row(lab), row_before)]
+    assert walked(lab) - walked_before < 2000, "of some 20,000 frames each way"
+    assert row[0] == 1
+    assert row[1] > 2000, "acknowledgements"
+    if lab.options.mode == "nat":
+        assert row[4] > 1 << 30
+    else:
+        assert row[4] == 0
+
+
+def test_the_end_of_a_carried_connection_is_seen(lab: Lab):
+    lab.exec("client", ["curl", "-sS", "--local-port", "5555", "-o", "/dev/null", f"http://{lab.topology.vip}/10M"])
+    rows = [row for row in lab.vsadm("-Lnc").stdout.splitlines() if ":5555 " in row]
+    assert len(rows) == 1
+    assert ("TIME_WAIT" if lab.options.mode == "nat" else "FIN_WAIT") in rows[0]
+
+
+def test_a_removed_server_ends_its_carried_connections(lab: Lab):
+    server = lab.topology.servers[0]
+    real = ("-r", f"{server.ip}:{lab.topology.server_port}")
+    others = [("-r", f"{other.ip}:{lab.topology.server_port}") for other in lab.topology.servers[1:]]
+    for other in others:
+        lab.vsadm("-e", *SERVICE, *other, scenarios.METHOD_OPTION[lab.options.mode], "-w", "0")
+    before = service_row(lab)[1]
+    with Download(lab, "/1G") as download:
+        download.read(64 << 20)
+        assert service_row(lab)[1] > before + 300, "a flow worth carrying"
+        lab.vsadm("-d", *SERVICE, *real)
+        with pytest.raises(ConnectionResetError):
+            download.read()
+    lab.vsadm("-a", *SERVICE, *real, scenarios.METHOD_OPTION[lab.options.mode])
+    for other in others:
+        lab.vsadm("-e", *SERVICE, *other, scenarios.METHOD_OPTION[lab.options.mode], "-w", "1")
