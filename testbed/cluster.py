@@ -104,8 +104,12 @@ class Lab:
             state = json.loads((run_root() / name / "lab.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             raise LabError(f"no lab {name!r} is running; `testbed/lab ls` shows which are") from None
-        processes = {what: Process(*process) for what, process in state["processes"].items()}
-        return cls(Options(**state["options"]), processes)
+        try:
+            processes = {what: Process(*process) for what, process in state["processes"].items()}
+            return cls(Options(**state["options"]), processes)
+        except (KeyError, TypeError):
+            raise LabError(f"lab {name} was made by another version of this script; "
+                           f"`testbed/lab down --name {name}` takes it away") from None
 
     @staticmethod
     def names() -> list[str]:
@@ -461,3 +465,12 @@ class Lab:
 
     def ask_many(self, count: int) -> list[dict]:
         return [self.ask() for _ in range(count)]
+
+    def wait_for_last_replies(self) -> None:
+        """curl ends before its connection does: the server's FIN is the last frame of a reply, and leads to TIME-WAIT."""
+
+        def all_closed() -> bool:
+            sockets = self.exec("client", ["ss", "-Htan"]).stdout.splitlines()
+            return all(line.split()[0] in ("TIME-WAIT", "LISTEN") for line in sockets)
+
+        netns.wait_until(all_closed, 10, "the servers' last words")

@@ -46,6 +46,7 @@ def _one(options: Options, requests: int) -> bool:
     try:
         with ReplyCount(lab) as replies:
             pages = [lab.ask(url) for url in topology.urls for _ in range(requests)]
+            lab.wait_for_last_replies()
             through, total = replies.through_director, replies.to_client
     finally:
         lab.down()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Both families at once: one director, two VIPs, and neither family notices the other. (Each alone: test_curl.py.)"""
 
-import netns
 from cluster import Lab
 from conftest import labs
 from tools import neighbour_answers, spread
@@ -27,8 +26,7 @@ def test_replies_pass_the_director_in_nat_only(lab: Lab):
     with ReplyCount(lab) as replies:
         for url in lab.topology.urls:
             lab.ask(url)
-        if lab.options.mode == "nat":  # the last FIN may still be on its way from one to the other
-            netns.wait_until(lambda: replies.through_director == replies.to_client, 5, "as many replies at the client")
+        lab.wait_for_last_replies()
         through, total = replies.through_director, replies.to_client
     assert total >= 2 * 3  # SYN+ACK, page, FIN
     assert through == (total if lab.options.mode == "nat" else 0)

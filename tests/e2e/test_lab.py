@@ -147,6 +147,19 @@ def test_an_up_that_was_killed_is_cleared_by_down(name):
     assert traces(name) == NOTHING
 
 
+def test_a_lab_of_another_version_is_listed_and_taken_away(name):
+    lab("up", "--mode", "dr", "--name", name)
+    file = cluster.run_root() / name / "lab.json"
+    state = json.loads(file.read_text())
+    state["options"]["an_option_of_tomorrow"] = "on"
+    file.write_text(json.dumps(state))
+    assert next(line.split()[-1] for line in lab("ls").stdout.splitlines() if line.startswith(name)) == "broken"
+    answer = lab("curl", "--name", name, check=False)
+    assert answer.returncode == 1 and f"lab down --name {name}" in answer.stderr
+    lab("down", "--name", name)
+    assert traces(name) == NOTHING
+
+
 def test_an_up_that_fails_undoes_itself_and_says_why(name):
     answer = lab("up", "--mode", "dr", "--name", name, "--scheduler", "nosuch", check=False)
     assert answer.returncode == 3 and "web.rules:1:1: Scheduler or persistence engine not found" in answer.stderr
