@@ -136,6 +136,19 @@ Balancer::~Balancer() = default;
 
 // === process ========================================================================================================
 
+void Balancer::look_ahead(std::span<Frame> batch) const {
+  constexpr std::size_t kFitsIntoCaches = 8192;  // connections; below it there is nothing to gain
+  if (connections_.size() < kFitsIntoCaches || batch.size() < 2) return;
+  for (Frame& frame : batch) {
+    if (const auto flow = glance(frame)) {
+      frame.flow_hash = connections_.hash_of(*flow);
+      connections_.fetch_bucket(frame.flow_hash);
+    }
+  }
+  for (const Frame& frame : batch)
+    if (frame.flow_hash != 0) connections_.fetch_row(frame.flow_hash);
+}
+
 Verdict Balancer::process(Frame& frame, Instant now) noexcept {
   const Verdict verdict = decide(frame, now);
   counters_.count(verdict.reason);
@@ -309,7 +322,7 @@ Reason Balancer::read_options(Frame& frame, const PacketView& view, Instant now)
   const bool ours = for_us || network_.find(frame.ingress)->stack == Stack::own || nat_server_at(view.flow) != nullptr;
   if (!ours) return Reason::none;  // the host's to judge
   if (const auto [connection, direction] = connections_.find(view.flow); connection != nullptr && direction == Direction::reply) {
-    here = connection->flow.target.address;  // it leaves as the VIP's own (ip_vs_core.c, ip_vs_route_me_harder)
+    here = connections_.recipe(*connection).virtual_.address;  // it leaves as the VIP's own (ip_vs_core.c, ip_vs_route_me_harder)
   } else if (!for_us) {
     if (const auto back = network_.route(view.flow.source.address)) here = back->source;
   }
@@ -329,8 +342,9 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
   // The kernel's IPVS sees no packets while there is no service at all (ip_vs_ctl.c, ip_vs_unregister_hooks).
   const bool looks = (options_.policy == Policy::improved || !services_.empty()) && !stands_by();
   if (looks && (view.has_ports || view.later_fragment)) {
-    if (auto [connection, direction] = connections_.find(view.flow); connection != nullptr) {
-      if (connection->deadline <= now) {
+    const std::uint32_t hash = frame.flow_hash != 0 ? frame.flow_hash : connections_.hash_of(view.flow);
+    if (auto [connection, direction] = connections_.find(view.flow, hash); connection != nullptr) {
+      if (connections_.is_due(*connection, now)) {
         close(*connection, now);  // its time was up, the clock only hasn't come by
       } else if (direction == Direction::reply) {
         return reply(*connection, frame, view, now);
@@ -347,7 +361,7 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
 // --- packets of a connection ---------------------------------------------------------------------------------------
 
 Verdict Balancer::request(Connection* connection, Frame& frame, const PacketView& view, Instant now) {
-  RealServer& server = *reals_[connection->server.index];
+  RealServer& server = server_of(*connection);
   const bool begins = view.is_tcp() ? (view.tcp_flags & TcpHeader::kSyn) != 0 : view.sctp_event == SctpEvent::init;
   if (begins) {
     // A client takes up an old port again (ip_vs_core.c, is_new_conn_expected).
@@ -376,7 +390,7 @@ Verdict Balancer::request(Connection* connection, Frame& frame, const PacketView
 /// The old connection ends here, and the packet in hand starts one.
 Verdict Balancer::start_anew(Connection& old, Frame& frame, const PacketView& view, Instant now, Start start) {
   close_shortcuts(old);
-  const Connection ended = old;
+  const Departure ended = departure(old);
   connections_.close(old);
   Service* service = service_for(view.flow, frame.mark);
   const Verdict verdict = service != nullptr ? schedule(*service, frame, view, now, start) : stray(frame, view, now);
@@ -386,12 +400,12 @@ Verdict Balancer::start_anew(Connection& old, Frame& frame, const PacketView& vi
 
 Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
   // As a router does first (ip_forward.c): TTL, MTU; then the translation.
-  RealServer& server = *reals_[connection.server.index];
+  RealServer& server = server_of(connection);
   const RouteTo* back = way_to(server);
   const IpAddress speaker = back != nullptr ? back->source : view.flow.target.address;
   if (view.ttl <= 1)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
-  RouteTo room;
+  std::optional<RouteTo> room;
   const RouteTo* way = way_to_client(connection, room);
   if (way == nullptr)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::no_route), speaker, Reason::no_route, now);
@@ -399,7 +413,7 @@ Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& 
     return answer_icmp(frame, view,
                        icmp_error(view.family, Complaint::too_big, way->mtu),
                        speaker, Reason::too_big, now);
-  if (const Reason r = translate(std::get<Nat>(connection.reply), frame, view); r != Reason::none)
+  if (const Reason r = translate(std::get<Nat>(connections_.recipe(connection).reply), frame, view); r != Reason::none)
     return Verdict::drop(r);
   lower_ttl(frame.bytes(), view.network, view.family);
   count_out(server, frame, view);
@@ -454,30 +468,27 @@ Verdict Balancer::schedule(Service& service, Frame& frame, const PacketView& vie
 /// address, which the client never spoke to; ours remembers for a while whom the answer is from.
 Verdict Balancer::send_one_packet(Service& service, RealServer& server, Frame& frame, const PacketView& view, Instant now) {
   constexpr Duration kAnswerTakes = 30s;
+  const RecipeKey key = recipe_key(server, view.flow, real_endpoint(service, server, view.flow));
   Connection once;
-  once.flow = view.flow;
-  once.real = real_endpoint(service, server, view.flow);
-  once.server = server.id;
-  equip(once, server);
+  once.client = view.flow.source;
+  once.recipe = connections_.recipes().take(key);
   count_connection(service, server);
   if (server.config.method == Method::masq && options_.policy == Policy::improved) {
-    Connection* answer = connections_.find(once.reply_flow()).connection;
-    if (answer != nullptr && !answer->has_request_path && answer->flow != once.flow) {  // the server can't tell them apart
+    Connection* answer = connections_.find(connections_.reply_flow(once)).connection;
+    if (answer != nullptr && !answer->has_request_path && answer->recipe != once.recipe) {  // the server can't tell them apart
       close(*answer, now);
       answer = nullptr;
     }
     if (answer == nullptr) {
-      answer = open_or_make_room(now, [&] { return connections_.open_reply_only(once.flow, once.real, now + kAnswerTakes); });
-      if (answer != nullptr) {
-        answer->server = server.id;
-        answer->state = State::udp;
-        equip(*answer, server);
-      }
+      answer = open_or_make_room(now, [&] { return connections_.open_reply_only(once.client, key, now + kAnswerTakes); });
+      if (answer != nullptr) answer->state = State::udp;
     }
     if (answer != nullptr && !answer->has_request_path) connections_.set_deadline(*answer, now + kAnswerTakes);
   }
   count_in(server, frame, view);
-  return forward_request(once, frame, view, now);
+  const Verdict verdict = forward_request(once, frame, view, now);
+  connections_.recipes().release(once.recipe);
+  return verdict;
 }
 
 Verdict Balancer::stray(Frame& frame, const PacketView& view, Instant now) {
@@ -538,7 +549,7 @@ Verdict Balancer::relay_error(Frame& frame, const PacketView& view, Instant now)
     return stray(frame, view, now);
   }
   Connection& connection = *found.connection;
-  RealServer& server = *reals_[connection.server.index];
+  RealServer& server = server_of(connection);
   if (found.direction == Direction::request) {
     if (!checksum_true) return Verdict::drop(Reason::bad_icmp_checksum);
     return relay_icmp_error(connection, frame, view, *quoted, now);
@@ -546,10 +557,10 @@ Verdict Balancer::relay_error(Frame& frame, const PacketView& view, Instant now)
   // From the real server's side, to the client.
   if (view.ttl <= 1) return Verdict::drop(Reason::ttl_exceeded);
   if (!checksum_true) return Verdict::drop(Reason::bad_icmp_checksum);
-  RouteTo room;
+  std::optional<RouteTo> room;
   const RouteTo* way = way_to_client(connection, room);
   if (way == nullptr) return Verdict::drop(Reason::no_route);
-  translate_icmp_error(std::get<Nat>(connection.reply), frame, view, *quoted);
+  translate_icmp_error(std::get<Nat>(connections_.recipe(connection).reply), frame, view, *quoted);
   lower_ttl(frame.bytes(), view.network, view.family);
   count_out(server, frame, view);
   return forward_to_hop(frame, view, *way, now);
@@ -557,7 +568,7 @@ Verdict Balancer::relay_error(Frame& frame, const PacketView& view, Instant now)
 
 Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const PacketView& view,
                                    const QuotedPacket& quoted, Instant now) {
-  RealServer& server = *reals_[connection.server.index];
+  RealServer& server = server_of(connection);
   count_in(server, frame, view);
   std::optional<RouteTo> room;
   const RouteTo* way = way_of(connection, server, room);
@@ -565,8 +576,9 @@ Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const P
   if (way->local) return Verdict::drop(Reason::icmp_not_relayed);
   if (view.ttl <= 1) return Verdict::drop(Reason::ttl_exceeded);  // no error about an error
   lower_ttl(frame.bytes(), view.network, view.family);
-  if (const auto* nat = std::get_if<Nat>(&connection.request)) translate_icmp_error(*nat, frame, view, quoted);
-  if (std::holds_alternative<Tunnel>(connection.request))
+  const Forwarder& recipe = connections_.recipe(connection).request;
+  if (const auto* nat = std::get_if<Nat>(&recipe)) translate_icmp_error(*nat, frame, view, quoted);
+  if (std::holds_alternative<Tunnel>(recipe))
     return tunnel_to_hop(frame, view, outer_headers(connection, *way), *way, now);
   return forward_to_hop(frame, view, *way, now);
 }
@@ -598,9 +610,9 @@ std::optional<Balancer::QuotedTunnel> Balancer::find_tunnel(std::span<const std:
   if (!inner || !inner->has_ports || inner->flow.source.address.family() != header->inner) return {};
   const auto found = connections_.find(inner->flow);
   if (!found || found.direction != Direction::request) return {};
-  const auto* tunnel = std::get_if<Tunnel>(&found.connection->request);
+  const auto* tunnel = std::get_if<Tunnel>(&connections_.recipe(*found.connection).request);
   if (tunnel == nullptr || tunnel->remote != outer.flow.target.address) return {};
-  const ServerConfig& server = reals_[found.connection->server.index]->config;
+  const ServerConfig& server = server_of(*found.connection).config;
   if (outer.flow.protocol == Protocol::udp && outer.flow.target.port != server.tunnel_port) return {};
   return QuotedTunnel{found.connection, outer, *inner, outer.header_length + header->length};
 }
@@ -611,7 +623,7 @@ Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, const Quote
   const auto bytes = frame.bytes();
   const IcmpHeader icmp = header_at<IcmpHeader>(bytes, view.transport);
   Connection& connection = *quoted.connection;
-  RealServer& server = *reals_[connection.server.index];
+  RealServer& server = server_of(connection);
   const bool as_kernel = options_.policy == Policy::kernel;
   // Nobody's tunnel any more: its server was removed, and no other service has one to there (ip_vs_ctl.c, ip_vs_find_tunnel).
   const auto is_far_end = [&](const auto& s) {
@@ -664,7 +676,7 @@ Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, const Quote
 // === forwarding =====================================================================================================
 
 Verdict Balancer::forward_request(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
-  RealServer& server = *reals_[connection.server.index];
+  RealServer& server = server_of(connection);
   std::optional<RouteTo> room;
   const RouteTo* way = way_of(connection, server, room);
   if (way == nullptr)
@@ -675,7 +687,8 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
     return answer_client(connection, frame, view, icmp_error(view.family, Complaint::ttl_exceeded), Reason::ttl_exceeded, now);
   lower_ttl(frame.bytes(), view.network, view.family);
 
-  const auto* tunnel = std::get_if<Tunnel>(&connection.request);
+  const Forwarder& recipe = connections_.recipe(connection).request;
+  const auto* tunnel = std::get_if<Tunnel>(&recipe);
   const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.config, frame.offload) : 0;
   const std::size_t mtu = mtu_inside(*way, overhead, view.family);
   if (mtu == 0) return Verdict::drop(Reason::too_big);
@@ -686,7 +699,7 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
                          Reason::too_big, now);
   if (tunnel != nullptr && tunables_.mss_clamp != 0) clamp_mss(frame, view, server.config, way->mtu);
   if (tunnel != nullptr) return cut_and_tunnel(frame, view, outer_headers(connection, *way), *way, now);
-  if (const auto* nat = std::get_if<Nat>(&connection.request)) {
+  if (const auto* nat = std::get_if<Nat>(&recipe)) {
     if (const Reason r = translate(*nat, frame, view); r != Reason::none) return Verdict::drop(r);
   }
   return forward_to_hop(frame, view, *way, now);
@@ -757,19 +770,21 @@ std::size_t Balancer::mtu_inside(const RouteTo& way, std::size_t overhead, Famil
 
 /// What is to stand in front of a connection's packets on their way to its real server.
 OuterHeaders Balancer::outer_headers(const Connection& connection, const RouteTo& way) {
-  const ServerConfig& server = reals_[connection.server.index]->config;
-  // As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port doesn't
-  // give the table's key away.
-  constexpr std::uint32_t kFirst = 32768;  // net.ipv4.ip_local_port_range
-  constexpr std::uint32_t kCount = 60999 - kFirst + 1;
-  const std::uint32_t mixed = connection.hash() * 0x9e3779b1U;
+  const ServerConfig& server = server_of(connection).config;
   OuterHeaders outer;
   outer.local = way.source;
-  outer.remote = std::get<Tunnel>(connection.request).remote;
+  outer.remote = std::get<Tunnel>(connections_.recipe(connection).request).remote;
   outer.type = server.tunnel_type;
   outer.checksum = server.tunnel_checksum;
-  outer.source_port = Port::of(static_cast<std::uint16_t>(kFirst + (std::uint64_t{mixed} * kCount >> 32U)));
   outer.target_port = server.tunnel_port;
+  if (outer.type == TunnelType::gue) {
+    // As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port
+    // doesn't give the table's key away.
+    constexpr std::uint32_t kFirst = 32768;  // net.ipv4.ip_local_port_range
+    constexpr std::uint32_t kCount = 60999 - kFirst + 1;
+    const std::uint32_t mixed = connections_.hash_of(connections_.flow(connection)) * 0x9e3779b1U;
+    outer.source_port = Port::of(static_cast<std::uint16_t>(kFirst + (std::uint64_t{mixed} * kCount >> 32U)));
+  }
   outer.copy_df = tunables_.pmtu_disc != 0;
   outer.id = next_ip_id();
   return outer;
@@ -862,14 +877,14 @@ Verdict Balancer::deliver_here(Connection& connection, Frame& frame, const Packe
     answer.tcp_flags = TcpHeader::kRst;
     advance(connection, answer, Direction::reply, now);
   }
-  const auto* nat = std::get_if<Nat>(&connection.request);
+  const auto* nat = std::get_if<Nat>(&connections_.recipe(connection).request);
   // The kernel quotes what its stack got, with only addresses and port turned back; ours what the client sent.
   if (nat != nullptr && view.is_udp() && options_.policy == Policy::kernel) {
     auto& checksum = header_at<UdpHeader>(frame.bytes(), view.transport).checksum;
     checksum = nat->endpoint_delta.applied_to(checksum);
   }
   const Verdict verdict = refuse(frame, view, now);
-  if (verdict.action == Action::transmit) count_made(*reals_[connection.server.index], frame);
+  if (verdict.action == Action::transmit) count_made(server_of(connection), frame);
   return verdict;
 }
 
@@ -913,8 +928,8 @@ Verdict Balancer::no_server(Service& service, Frame& frame, const PacketView& vi
 /// The connection's server was removed. The kernel drops such packets in silence until the connection times out (or, with
 /// expire_nodest_conn, forgets it). Ours ends TCP for both sides at once and gives UDP to another server.
 Verdict Balancer::server_gone(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
-  if (reals_[connection.server.index]->is_none) return start_anew(connection, frame, view, now);  // it never had one
-  const Service* service = exact_service(reals_[connection.server.index]->service_key);
+  if (server_of(connection).is_none) return start_anew(connection, frame, view, now);  // it never had one
+  const Service* service = exact_service(server_of(connection).service_key);
   ServerGone then = service != nullptr ? service->config.policy.server_gone : ServerGone::by_policy;
   const bool as_kernel = then == ServerGone::by_policy && options_.policy == Policy::kernel;
   if (then == ServerGone::by_policy)
@@ -927,7 +942,7 @@ Verdict Balancer::server_gone(Connection& connection, Frame& frame, const Packet
 
 /// The same for a server that takes no new connections any more, where the service wants it so.
 Verdict Balancer::server_quiesced(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
-  const Service& service = *reals_[connection.server.index]->service;
+  const Service& service = *server_of(connection).service;
   counters_.count(Reason::server_quiesced);
   if (service.config.policy.server_quiesced == ServerQuiesced::reset) return reset_both(connection, frame, view, now);
   return start_anew(connection, frame, view, now, Start::anything);
@@ -971,9 +986,8 @@ Verdict Balancer::answer_icmp(Frame& frame, const PacketView& view, IcmpError er
 /// passes ip_vs_out() too, and is found by the virtual address there.
 Verdict Balancer::answer_client(const Connection& connection, Frame& frame, const PacketView& view, IcmpError error,
                                 Reason why, Instant now) {
-  const Verdict verdict = answer_icmp(frame, view, error, connection.flow.target.address, why, now);
-  if (verdict.action == Action::transmit && !connection.has_reply_path)
-    count_made(*reals_[connection.server.index], frame);
+  const Verdict verdict = answer_icmp(frame, view, error, connections_.recipe(connection).virtual_.address, why, now);
+  if (verdict.action == Action::transmit && !connection.has_reply_path) count_made(server_of(connection), frame);
   return verdict;
 }
 
@@ -1009,34 +1023,23 @@ Endpoint Balancer::real_endpoint(const Service& service, const RealServer& serve
   return {server.config.endpoint.address, own_port && port != Port{} ? port : flow.target.port};
 }
 
-/// The recipes for its packets.
-void Balancer::equip(Connection& c, const RealServer& server) {
-  const bool nat = server.config.method == Method::masq;
-  c.input_only = !nat;
-  switch (server.config.method) {
-    case Method::masq:
-      c.request = Nat{NatEnd::target, c.flow.target, c.real, zero_checksum()};
-      c.reply = Nat{NatEnd::source, c.real, c.flow.target, zero_checksum()};
-      break;
-    case Method::tunnel: c.request = Tunnel{server.config.endpoint.address}; break;
-    case Method::direct: c.request = Direct{}; break;
-  }
+RecipeKey Balancer::recipe_key(const RealServer& server, const FlowKey& flow, const Endpoint& real) const {
+  const ZeroChecksum zero = options_.policy == Policy::kernel ? ZeroChecksum::filled : ZeroChecksum::stays;
+  return {flow.protocol, server.config.method, zero, flow.target, real, server.id};
 }
 
 Connection* Balancer::open(Service& service, const Choice& choice, const FlowKey& flow, Instant now) {
   RealServer& server = *choice.server;
-  const Endpoint real = real_endpoint(service, server, flow);
-  const bool nat = server.config.method == Method::masq;
+  const RecipeKey key = recipe_key(server, flow, real_endpoint(service, server, flow));
   if (choice.affinity) ++templates_[choice.affinity].made;  // at once: what makes room must not take the template away
   // ip_vs_conn.c: 3 s until its first state
-  Connection* c = open_or_make_room(now, [&] { return connections_.open(flow, real, nat, now + 3s); });
+  Connection* c = open_or_make_room(now, [&] { return connections_.open(flow.source, key, now + 3s); });
   if (c == nullptr) {
     if (choice.affinity) templates_.leave(choice.affinity);
     return nullptr;
   }
-  c->server = server.id;
   c->affinity = choice.affinity;
-  equip(*c, server);
+  c->input_only = !c->has_reply_path;
   ++server.inactive;
   if (server.config.upper_threshold != 0 && server.connections() >= server.config.upper_threshold)
     server.overloaded = true;
@@ -1051,16 +1054,16 @@ Verdict Balancer::go_past(Service& service, Frame& frame, const PacketView& view
     const Endpoint nowhere{view.family == Family::ipv4 ? IpAddress{} : IpAddress::v6({}), {}};
     RealServer& none = room_for(service.key(), nowhere);
     none.config.endpoint = nowhere;
+    none.config.method = Method::direct;
     none.is_none = true;
     none.service = &service;
     service.past = &none;
   }
   RealServer& none = *service.past;
-  Connection* c = open_or_make_room(now, [&] { return connections_.open(view.flow, none.config.endpoint, false, now + 3s); });
+  const RecipeKey key = recipe_key(none, view.flow, none.config.endpoint);
+  Connection* c = open_or_make_room(now, [&] { return connections_.open(view.flow.source, key, now + 3s); });
   if (c == nullptr) return Verdict::drop(Reason::table_full);
-  c->server = none.id;
   c->input_only = true;
-  c->request = Direct{};
   ++none.inactive;
   ++c->in_packets;
   advance(*c, view, Direction::request, now);
@@ -1069,7 +1072,7 @@ Verdict Balancer::go_past(Service& service, Frame& frame, const PacketView& view
 
 const RouteTo* Balancer::way_of(const Connection& c, RealServer& server, std::optional<RouteTo>& room) {
   if (!server.is_none) return way_to(server);
-  room = network_.route(c.flow.target.address);
+  room = network_.route(connections_.recipe(c).virtual_.address);
   return room ? &*room : nullptr;
 }
 
@@ -1082,14 +1085,20 @@ void Balancer::count_connection(Service& service, RealServer& server) {
 /// What becomes of a connection whose time is up; what ends is counted out of its server.
 Ending Balancer::judge(Connection& c, Instant now) {
   if (c.is_template && judge_template(c, now) == Ending::postponed) return Ending::postponed;
-  close_shortcuts(c);
-  left(c, now);
+  left(departure(c), now);
   return Ending::due;
 }
 
+/// A connection is about to end: whatever is kept about it elsewhere goes, and who counts it can be told, after it has gone too.
+Balancer::Departure Balancer::departure(Connection& c) {
+  close_shortcuts(c);
+  sync_.forget(connections_.id_of(c));
+  return {connections_.recipe(c).server, c.affinity, c.state, c.has_request_path, c.is_template};
+}
+
 /// Counts the connection out of its server; the table forgets it elsewhere.
-void Balancer::left(const Connection& c, Instant now) {
-  if (!c.has_request_path) return;  // it never counted
+void Balancer::left(const Departure& c, Instant now) {
+  if (!c.counted) return;
   RealServer& server = *reals_[c.server.index];
   if (c.is_template) {
     --server.persistent;
@@ -1107,8 +1116,7 @@ void Balancer::left(const Connection& c, Instant now) {
 }
 
 void Balancer::close(Connection& c, Instant now) {
-  close_shortcuts(c);
-  left(c, now);
+  left(departure(c), now);
   connections_.close(c);
 }
 
@@ -1128,7 +1136,7 @@ void Balancer::advance(Connection& c, const PacketView& view, Direction directio
     assure_template(c);
   if (!c.has_request_path) return;  // an answer to one packet: it has its time, and no state
   if (is_active(next) != is_active(c.state)) {
-    RealServer& server = *reals_[c.server.index];
+    RealServer& server = server_of(c);
     const bool up = is_active(next);
     ++(up ? server.active : server.inactive);
     --(up ? server.inactive : server.active);
@@ -1136,9 +1144,9 @@ void Balancer::advance(Connection& c, const PacketView& view, Direction directio
   if (next_tick_ == kNever) next_tick_ = now + kRateInterval;  // there is something to tell again
   if (next != c.state) close_shortcuts(c);
   c.state = next;
-  const Service* service = reals_[c.server.index]->service;
-  c.timeout = (service != nullptr ? service->timeouts : timeouts_)[next];
-  connections_.set_deadline(c, now + c.timeout);
+  const Service* service = server_of(c).service;
+  c.set_timeout((service != nullptr ? service->timeouts : timeouts_)[next]);
+  connections_.set_deadline(c, now + c.timeout());
   if (c.young && !is_unanswered(c)) connections_.grow_up(c);
 }
 
@@ -1192,20 +1200,10 @@ const RouteTo* Balancer::way_to(RealServer& server) {
   return server.way ? &*server.way : nullptr;
 }
 
-/// The way to a connection's client, remembered in the connection; `room` holds the answer.
-const RouteTo* Balancer::way_to_client(Connection& c, RouteTo& room) {
-  if (c.reply_generation == network_.generation()) {
-    room.hop = c.reply_hop;
-    room.mtu = c.reply_mtu;
-    return &room;
-  }
-  const auto way = network_.route(c.flow.source.address);
-  if (!way || way->local) return nullptr;
-  c.reply_hop = way->hop;
-  c.reply_mtu = way->mtu;
-  c.reply_generation = network_.generation();
-  room = *way;
-  return &room;
+/// The way to a connection's client; `room` holds it.
+const RouteTo* Balancer::way_to_client(const Connection& c, std::optional<RouteTo>& room) {
+  room = network_.route(c.client.address);
+  return room && !room->local ? &*room : nullptr;
 }
 
 // === the clock ======================================================================================================

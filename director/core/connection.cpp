@@ -10,85 +10,96 @@
 
 namespace director {
 
-ConnectionTable::ConnectionTable(std::uint64_t seed, std::size_t most)
-    : seed_(seed), most_(std::min<std::size_t>(most, UINT32_MAX / 2 - 1)), slots_(kSlots, kNone), occupied_(kSlots / 64) {
-  segments_.push_back(std::make_unique<std::uint32_t[]>(kChunk));
-  std::fill_n(segments_[0].get(), kChunk, kNone);
+ConnectionTable::ConnectionTable(std::uint64_t seed, std::size_t most) : seed_(seed), slots_(kSlots, kNone), occupied_(kSlots / 64) {
+  set_most(most);
+  segments_.push_back(std::make_unique_for_overwrite<std::uint32_t[]>(kSegment));  // untouched pages cost nothing
+  std::fill_n(segments_[0].get(), kFirstBuckets, kNone);
 }
 
 std::uint32_t ConnectionTable::hash_of(const FlowKey& flow) const {
   return static_cast<std::uint32_t>(XXH3_64bits_withSeed(&flow, sizeof flow, seed_));
 }
 
-ConnectionTable::Found ConnectionTable::find(const FlowKey& flow) {
-  const std::uint32_t hash = hash_of(flow);
+/// What a reference is filed under.
+std::uint32_t ConnectionTable::hash_of(std::uint32_t reference) const {
+  const Connection& c = at(reference / 2);
+  if (!c.has_reply_path) return c.chain_[1];
+  return hash_of(reference % 2 == 0 ? flow(c) : reply_flow(c));
+}
+
+ConnectionTable::Found ConnectionTable::find(const FlowKey& flow, std::uint32_t hash) {
   for (std::uint32_t reference = bucket(bucket_of(hash)); reference != kNone;) {
     Connection& c = at(reference / 2);
-    const std::uint32_t direction = reference % 2;
-    if (c.hash_[direction] == hash && !c.is_template) {
-      if (direction == 0 ? c.flow == flow : c.reply_flow() == flow)
-        return {&c, direction == 0 ? Direction::request : Direction::reply};
+    const bool is_request = reference % 2 == 0;
+    if (c.client == (is_request ? flow.source : flow.target) && !c.is_template) {
+      const Recipe& r = recipe(c);
+      if ((is_request ? r.virtual_ == flow.target : r.real == flow.source) && r.protocol == flow.protocol)
+        return {&c, is_request ? Direction::request : Direction::reply};
     }
-    reference = c.chain_[direction];
+    reference = c.chain_[reference % 2];
   }
   return {};
 }
 
-Connection* ConnectionTable::open(const FlowKey& flow, const Endpoint& real, bool has_reply_path, Instant deadline) {
-  Connection* const c = take_row(flow, real, deadline);
+Connection* ConnectionTable::open(const Endpoint& client, const RecipeKey& key, Instant deadline) {
+  Connection* const c = take_row(client, key, deadline);
   if (c == nullptr) return nullptr;
-  c->has_reply_path = has_reply_path;
-  link(2 * c->index_, hash_of(flow));
-  if (has_reply_path) link(2 * c->index_ + 1, hash_of(c->reply_flow()));
+  c->has_reply_path = key.method == Method::masq;
+  link(2 * index_of(*c), hash_of(flow(*c)));
+  if (c->has_reply_path) link(2 * index_of(*c) + 1, hash_of(reply_flow(*c)));
   return c;
 }
 
-Connection* ConnectionTable::open_reply_only(const FlowKey& flow, const Endpoint& real, Instant deadline) {
-  Connection* const c = take_row(flow, real, deadline);
+Connection* ConnectionTable::open_reply_only(const Endpoint& client, const RecipeKey& key, Instant deadline) {
+  Connection* const c = take_row(client, key, deadline);
   if (c == nullptr) return nullptr;
   c->has_request_path = false;
   c->has_reply_path = true;
-  link(2 * c->index_ + 1, hash_of(c->reply_flow()));
+  link(2 * index_of(*c) + 1, hash_of(reply_flow(*c)));
   return c;
 }
 
-Connection* ConnectionTable::open_template(const FlowKey& flow, std::uint32_t salt, const Endpoint& real, Instant deadline) {
-  Connection* const c = take_row(flow, real, deadline);
+Connection* ConnectionTable::open_template(const Endpoint& client, const RecipeKey& key, std::uint32_t salt, Instant deadline) {
+  Connection* const c = take_row(client, key, deadline);
   if (c == nullptr) return nullptr;
   c->is_template = true;
   grow_up(*c);
-  link(2 * c->index_, template_hash_of(flow, salt));
+  link(2 * index_of(*c), template_hash_of(flow(*c), salt));
   return c;
 }
 
-void ConnectionTable::refile_template(Connection& c, const FlowKey& flow) {
+void ConnectionTable::refile_template(Connection& c, const RecipeKey& key) {
   assert(c.live && c.is_template);
-  unlink(2 * c.index_);
-  c.flow = flow;
-  link(2 * c.index_, template_hash_of(flow, 0));
+  unlink(2 * index_of(c));
+  const RecipeId before = c.recipe;
+  c.recipe = recipes_.take(key);
+  recipes_.release(before);
+  link(2 * index_of(c), template_hash_of(flow(c), 0));
 }
 
-Connection* ConnectionTable::take_row(const FlowKey& flow, const Endpoint& real, Instant deadline) {
+Connection* ConnectionTable::take_row(const Endpoint& client, const RecipeKey& key, Instant deadline) {
   if (size_ >= most_) return nullptr;
-  std::uint32_t index = 0;
-  if (!free_.empty()) {
-    index = free_.back();
-    free_.pop_back();
+  std::uint32_t index = free_;
+  if (index != kNone) {
+    free_ = at(index).chain_[0];
   } else {
-    if (used_ == chunks_.size() * kChunk) {
-      chunks_.push_back(std::make_unique<Connection[]>(kChunk));
-      young_.resize(chunks_.size() * kChunk / 64);
+    if (used_ == chunks_.size() * kRows) {
+      chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
+      chunks_.back()->first = used_;
+      chunks_.back()->young.fill(0);
     }
     index = used_++;
   }
-  Connection& c = at(index);
-  c = Connection{};
-  c.index_ = index;
-  c.flow = flow;
-  c.real = real;
-  c.deadline = deadline;
+  // Deadlines are known by their distance from the wheel's hand, which stands still while there are none.
+  constexpr std::uint64_t kFar = std::chrono::days{40} / kSlot;
+  if (const std::uint64_t slot = slot_of(deadline); size_ == 0 && slot > due_ + kFar) due_ = slot - kFar;
+  Connection& c = *std::construct_at(&at(index));
+  c.client = client;
+  c.recipe = recipes_.take(key);
+  c.deadline_ = Ticks{static_cast<std::uint32_t>(tick_of(deadline).count())};
   c.live = true;
-  young_[index / 64] |= std::uint64_t{1} << (index % 64);
+  const std::uint32_t row = index % kRows;
+  chunk_of(c).young[row / 64] |= std::uint64_t{1} << (row % 64);
   ++size_;
   file(c);
   return &c;
@@ -96,27 +107,31 @@ Connection* ConnectionTable::take_row(const FlowKey& flow, const Endpoint& real,
 
 void ConnectionTable::close(Connection& c) {
   assert(c.live);
-  const std::uint32_t index = c.index_;
+  const std::uint32_t index = index_of(c);
   unfile(c);
   if (c.has_request_path) unlink(2 * index);
   if (c.has_reply_path) unlink(2 * index + 1);
+  recipes_.release(c.recipe);
   c.live = false;
   grow_up(c);
-  free_.push_back(index);
+  c.chain_[0] = free_;
+  free_ = index;
   --size_;
 }
 
 void ConnectionTable::grow_up(Connection& c) {
   c.young = false;
-  young_[c.index_ / 64] &= ~(std::uint64_t{1} << (c.index_ % 64));
+  const std::uint32_t row = index_of(c) % kRows;
+  chunk_of(c).young[row / 64] &= ~(std::uint64_t{1} << (row % 64));
 }
 
 Connection* ConnectionTable::next_young() {
   constexpr std::size_t kMostWords = 1024;  // 65536 connections: well under a microsecond
-  for (std::size_t looked = 0; looked <= std::min(kMostWords, young_.size()); ++looked) {
-    if (young_hand_ >= 64 * young_.size()) young_hand_ = 0;
-    if (young_.empty()) return nullptr;
-    const std::uint64_t ahead = young_[young_hand_ / 64] >> (young_hand_ % 64);
+  const std::size_t words = chunks_.size() * kRows / 64;
+  for (std::size_t looked = 0; looked <= std::min(kMostWords, words); ++looked) {
+    if (young_hand_ >= 64 * words) young_hand_ = 0;
+    if (words == 0) return nullptr;
+    const std::uint64_t ahead = chunks_[young_hand_ / kRows]->young[young_hand_ % kRows / 64] >> (young_hand_ % 64);
     if (ahead != 0) {  // and on behind it: who takes its place comes last
       young_hand_ += static_cast<std::size_t>(std::countr_zero(ahead)) + 1;
       return &at(static_cast<std::uint32_t>(young_hand_ - 1));
@@ -126,9 +141,11 @@ Connection* ConnectionTable::next_young() {
   return nullptr;
 }
 
-void ConnectionTable::set_deadline(Connection& c, Instant deadline) {
-  c.deadline = deadline;
-  if (slot_of(deadline) >= c.slot_) return;  // the wheel will see when the old slot comes up
+void ConnectionTable::set_deadline(Connection& c, Instant at) {
+  const Instant latest = Instant{kSlot * static_cast<std::int64_t>(due_)} + 2 * kLongestTimeout;  // what 32 bits can tell apart
+  const Ticks before = c.deadline_;
+  c.deadline_ = Ticks{static_cast<std::uint32_t>(tick_of(std::min(at, latest)).count())};
+  if (static_cast<std::int32_t>(c.deadline_.count() - before.count()) >= 0) return;  // the wheel will see when the old slot comes up
   unfile(c);
   file(c);
 }
@@ -150,34 +167,30 @@ Instant ConnectionTable::next_deadline() const {
 
 void ConnectionTable::link(std::uint32_t reference, std::uint32_t hash) {
   Connection& c = at(reference / 2);
-  const std::uint32_t direction = reference % 2;
-  c.hash_[direction] = hash;
+  if (!c.has_reply_path) c.chain_[1] = hash;
   std::uint32_t& head = bucket(bucket_of(hash));
-  c.chain_[direction] = head;
+  c.chain_[reference % 2] = head;
   head = reference;
   if (++references_ > bucket_count()) split_one();
 }
 
 void ConnectionTable::unlink(std::uint32_t reference) {
-  Connection& c = at(reference / 2);
-  const std::uint32_t direction = reference % 2;
-  std::uint32_t* at_link = &bucket(bucket_of(c.hash_[direction]));
+  std::uint32_t* at_link = &bucket(bucket_of(hash_of(reference)));
   while (*at_link != reference) at_link = &at(*at_link / 2).chain_[*at_link % 2];
-  *at_link = c.chain_[direction];
+  *at_link = at(reference / 2).chain_[reference % 2];
   --references_;
 }
 
 void ConnectionTable::split_one() {
   const std::size_t added = bucket_count();
-  if (added / kChunk == segments_.size()) segments_.push_back(std::make_unique<std::uint32_t[]>(kChunk));
+  if (added / kSegment == segments_.size()) segments_.push_back(std::make_unique_for_overwrite<std::uint32_t[]>(kSegment));
   std::uint32_t keep = kNone;
   std::uint32_t move = kNone;
   for (std::uint32_t reference = bucket(split_); reference != kNone;) {
-    Connection& c = at(reference / 2);
-    const std::uint32_t direction = reference % 2;
-    const std::uint32_t next = c.chain_[direction];
-    std::uint32_t& head = (c.hash_[direction] & level_) != 0 ? move : keep;
-    c.chain_[direction] = head;
+    std::uint32_t& chain = at(reference / 2).chain_[reference % 2];
+    const std::uint32_t next = chain;
+    std::uint32_t& head = (hash_of(reference) & level_) != 0 ? move : keep;
+    chain = head;
     head = reference;
     reference = next;
   }
@@ -190,22 +203,23 @@ void ConnectionTable::split_one() {
 }
 
 void ConnectionTable::file(Connection& c) {
-  c.slot_ = std::clamp(slot_of(c.deadline), due_, due_ + kSlots - 1);
-  const std::size_t slot = c.slot_ % kSlots;
-  c.wheel_previous_ = kNone;
+  const std::uint64_t slot = std::clamp(slot_of(deadline(c)), due_, due_ + kSlots - 1) % kSlots;
+  c.wheel_previous_ = kFirst | static_cast<std::uint32_t>(slot);
   c.wheel_next_ = slots_[slot];
-  if (c.wheel_next_ != kNone) at(c.wheel_next_).wheel_previous_ = c.index_;
-  slots_[slot] = c.index_;
+  const std::uint32_t index = index_of(c);
+  if (c.wheel_next_ != kNone) at(c.wheel_next_).wheel_previous_ = index;
+  slots_[slot] = index;
   occupied_[slot / 64] |= std::uint64_t{1} << (slot % 64);
 }
 
 void ConnectionTable::unfile(Connection& c) {
-  const std::size_t slot = c.slot_ % kSlots;
-  if (c.wheel_previous_ != kNone)
-    at(c.wheel_previous_).wheel_next_ = c.wheel_next_;
-  else
-    slots_[slot] = c.wheel_next_;
   if (c.wheel_next_ != kNone) at(c.wheel_next_).wheel_previous_ = c.wheel_previous_;
+  if ((c.wheel_previous_ & kFirst) == 0) {
+    at(c.wheel_previous_).wheel_next_ = c.wheel_next_;
+    return;
+  }
+  const std::uint32_t slot = c.wheel_previous_ & ~kFirst;
+  slots_[slot] = c.wheel_next_;
   if (slots_[slot] == kNone) occupied_[slot / 64] &= ~(std::uint64_t{1} << (slot % 64));
 }
 

@@ -72,7 +72,7 @@ bool Balancer::may_be_dropped(const Connection& c, Instant now) {
   // Not for a minute without a packet, and few before that: one in as many as it had (todrop_entry).
   const auto has_little_to_lose = [&] {
     constexpr Duration kQuiet = 60s;
-    if (c.deadline - c.timeout + kQuiet > now || c.in_packets == 0 || c.in_packets >= drop_countdown_.size()) return false;
+    if (connections_.deadline(c) - c.timeout() + kQuiet > now || c.in_packets == 0 || c.in_packets >= drop_countdown_.size()) return false;
     if (--drop_countdown_[c.in_packets] > 0) return false;
     drop_countdown_[c.in_packets] = c.in_packets;
     return true;

@@ -10,18 +10,8 @@
 #include "director/net/ip_header.h"
 
 namespace director {
-namespace {
 
-/// FNV-1a; the keys are the operator's own neighbours, not an attacker's choice of many.
-std::size_t hash_bytes(std::span<const std::uint8_t> bytes, std::size_t h = 0xcbf29ce484222325ULL) {
-  for (const std::uint8_t b : bytes) h = (h ^ b) * 0x100000001b3ULL;
-  return h;
-}
-
-}  // namespace
-
-std::size_t Network::KeyHash::operator()(const Key& k) const { return hash_bytes(k.address.bytes()) + k.device.index; }
-std::size_t Network::AddressHash::operator()(const IpAddress& a) const { return hash_bytes(a.bytes()); }
+std::size_t Network::KeyHash::operator()(const Key& k) const { return AddressHash{}(k.address) + k.device.index; }
 
 void write_arp(Frame& frame, std::uint16_t operation, const MacAddress& to, const MacAddress& sender_mac,
                const IpAddress& sender, const MacAddress& target_mac, const IpAddress& target) {
@@ -80,11 +70,12 @@ void Network::apply(const SetNeighbour& change, Instant now, Outbox& outbox) {
 }
 
 void Network::rebuild_routes() {
-  routes_ = told_;
+  routes_.clear();
+  for (const Route& route : told_) routes_.push_back({route, {}, 0});
   for (std::uint32_t i = 0; i < interfaces_.size(); ++i) {
     for (const Prefix& p : interfaces_[i].addresses) {
       if (p.length == (p.address.is_v4() ? 32 : 128)) continue;
-      routes_.push_back({{p.network(), p.length}, DeviceId{i}, {}, 0, 0, p.address});
+      routes_.push_back({{{p.network(), p.length}, DeviceId{i}, {}, 0, 0, p.address}, {}, 0});
     }
   }
   std::stable_sort(routes_.begin(), routes_.end(), [](const Route& a, const Route& b) {
@@ -119,29 +110,39 @@ bool Network::on_link_anywhere(const IpAddress& a) const {
 std::optional<RouteTo> Network::route(const IpAddress& to, DeviceId scope) {
   if (owns(to)) return RouteTo{{}, true, 65535, to};
   const bool scoped = scope && !to.is_v4() && to.is_link_local();
-  for (const Route& r : routes_) {
+  for (Path& r : routes_) {
     if (!r.destination.contains(to) || (scoped && r.device != scope)) continue;
     const Interface* out = find(r.device);
     if (out == nullptr) return {};
     if (!out->up) continue;
-    const IpAddress via = r.via.value_or(to);
-    RouteTo way{hop_to(r.device, via), false, r.mtu != 0 ? std::min(r.mtu, out->mtu) : out->mtu, {}};
+    if (!r.via || r.found != generation_) {
+      r.to = follow(r, r.via.value_or(to), to.family());
+      r.found = generation_;  // after: follow() may make a hop
+    }
+    RouteTo way = r.to;
     if (!way.hop) return {};
-    if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < way.mtu) {
-      way.mtu = learnt->second.mtu;
-      way.learnt = true;
-    }
-    if (r.source) {
-      way.source = *r.source;
-    } else {  // the address in the next hop's subnet, else the device's first of the family
-      const Prefix* best = nullptr;
-      for (const Prefix& p : out->addresses)
-        if (p.address.family() == to.family() && (best == nullptr || (p.contains(via) && !best->contains(via)))) best = &p;
-      if (best != nullptr) way.source = best->address;
-    }
+    if (!path_mtu_.empty())
+      if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < way.mtu) {
+        way.mtu = learnt->second.mtu;
+        way.learnt = true;
+      }
     return way;
   }
   return {};
+}
+
+RouteTo Network::follow(const Route& route, const IpAddress& via, Family family) {
+  const Interface& out = interfaces_[route.device.index];
+  RouteTo way{hop_to(route.device, via), false, route.mtu != 0 ? std::min(route.mtu, out.mtu) : out.mtu, {}};
+  if (route.source) {
+    way.source = *route.source;
+  } else {  // the address in the next hop's subnet, else the device's first of the family
+    const Prefix* best = nullptr;
+    for (const Prefix& p : out.addresses)
+      if (p.address.family() == family && (best == nullptr || (p.contains(via) && !best->contains(via)))) best = &p;
+    if (best != nullptr) way.source = best->address;
+  }
+  return way;
 }
 
 void Network::learn_path_mtu(const IpAddress& to, std::uint32_t mtu, Instant now) {

@@ -138,9 +138,10 @@ Connection* Balancer::find_template(const FlowKey& key, std::string_view call_id
 
 Connection* Balancer::open_template(const FlowKey& key, std::string_view call_id, RealServer& server, const Endpoint& real,
                                     Instant deadline, Instant now) {
-  Connection* model = open_or_make_room(now, [&] { return connections_.open_template(key, salt_of(call_id), real, deadline); });
+  const RecipeKey recipe = recipe_key(server, key, real);
+  Connection* model =
+      open_or_make_room(now, [&] { return connections_.open_template(key.source, recipe, salt_of(call_id), deadline); });
   if (model == nullptr) return nullptr;
-  model->server = server.id;
   model->affinity = templates_.add(*model, std::string{call_id});
   ++server.persistent;
   return model;
@@ -160,18 +161,18 @@ Result<Balancer::Choice, Reason> Balancer::choose_persistent(Service& service, c
     call_id = *found;
   }
   Connection* model = find_template(key, call_id);
-  if (model != nullptr && model->deadline <= now && judge(*model, now) == Ending::due) {
+  if (model != nullptr && connections_.is_due(*model, now) && judge(*model, now) == Ending::due) {
     connections_.close(*model);
     model = nullptr;
   }
-  const bool other = only != nullptr && model != nullptr && model->server != only->id;
+  const bool other = only != nullptr && model != nullptr && &server_of(*model) != only;
   if (model != nullptr && (other || !template_holds(*model))) {
     drop_template(*model, now);
     model = nullptr;
   }
   RealServer* server = nullptr;
   if (model != nullptr) {
-    server = reals_[model->server.index].get();
+    server = &server_of(*model);
   } else {
     server = only != nullptr ? only : service.scheduler->pick(service.servers, flow, now);
     if (server == nullptr) return Failure{Reason::no_server};
@@ -179,9 +180,9 @@ Result<Balancer::Choice, Reason> Balancer::choose_persistent(Service& service, c
     const Endpoint real{server->config.endpoint.address, whole ? server->config.endpoint.port : Port{}};
     model = open_template(key, call_id, *server, real, now + config.persistence, now);
     if (model == nullptr) return Failure{Reason::table_full};
-    model->timeout = config.persistence;
+    model->set_timeout(config.persistence);
   }
-  connections_.set_deadline(*model, now + model->timeout);
+  connections_.set_deadline(*model, now + model->timeout());
   return Choice{server, model->affinity};
 }
 
@@ -205,7 +206,7 @@ Connection* Balancer::open_from_server(Frame& frame, const PacketView& view, Ins
 
 /// ip_vs_conn.c, ip_vs_check_template.
 bool Balancer::template_holds(const Connection& model) const {
-  const RealServer& server = *reals_[model.server.index];
+  const RealServer& server = server_of(model);
   if (server.removed()) return false;
   const bool leaves = tunables_.expire_quiescent_template != 0 ||
                       server.service->config.policy.server_quiesced != ServerQuiesced::keep;
@@ -216,19 +217,19 @@ bool Balancer::template_holds(const Connection& model) const {
 void Balancer::drop_template(Connection& model, Instant now) {
   if (options_.policy == Policy::improved) return close(model, now);
   constexpr Port kNobodys = Port::of(65535);
-  FlowKey flow = model.flow;
-  flow.target.port = kNobodys;
-  model.real.port = kNobodys;
-  connections_.refile_template(model, flow);
+  RecipeKey key = connections_.recipe(model);
+  key.virtual_.port = kNobodys;
+  key.real.port = kNobodys;
+  connections_.refile_template(model, key);
 }
 
 /// What becomes of a template whose time is up (ip_vs_conn.c, ip_vs_conn_expire).
 Ending Balancer::judge_template(Connection& model, Instant now) {
   constexpr Duration kRenewal = 60s;
-  const bool is_ftp = reals_[model.server.index]->service_key.endpoint.port == kFtp;
+  const bool is_ftp = server_of(model).service_key.endpoint.port == kFtp;
   const bool renewed = options_.policy == Policy::kernel || is_ftp;
   if (!renewed || templates_[model.affinity].made == 0) return Ending::due;
-  if (options_.policy == Policy::kernel) model.timeout = kRenewal;  // and stays so
+  if (options_.policy == Policy::kernel) model.set_timeout(kRenewal);  // and stays so
   connections_.set_deadline(model, now + kRenewal);
   tell_backups_of_template(model.affinity, now);
   return Ending::postponed;
@@ -237,7 +238,7 @@ Ending Balancer::judge_template(Connection& model, Instant now) {
 void Balancer::end_templates_of(const RealServer& server, Instant now) {
   if (server.persistent == 0) return;
   templates_.for_each([&](TemplateTable::Row& row) {
-    if (row.connection->server == server.id) close(*row.connection, now);
+    if (&server_of(*row.connection) == &server) close(*row.connection, now);
   });
 }
 

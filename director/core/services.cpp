@@ -17,7 +17,8 @@ Result<void, Refusal> check(const ServiceKey& key, const ServerConfig& config) {
   const IpAddress& a = config.endpoint.address;
   if (config.lower_threshold > config.upper_threshold || config.weight > INT32_MAX)
     return refused(Refusal::out_of_range);
-  if (a.is_unspecified() || a.is_multicast() || a.is_broadcast()) return refused(Refusal::invalid);
+  const bool needs_scope = !a.is_v4() && a.is_link_local();
+  if (a.is_unspecified() || a.is_multicast() || a.is_broadcast() || needs_scope) return refused(Refusal::invalid);
   if (a.family() != key.family() && config.method != Method::tunnel) return refused(Refusal::invalid);
   return {};
 }
@@ -34,12 +35,6 @@ std::size_t Balancer::ServiceHash::operator()(const ServiceKey& k) const {
   h = (h ^ k.endpoint.port.host()) * 0x100000001b3ULL;
   h = (h ^ static_cast<std::size_t>(k.protocol)) * 0x100000001b3ULL;
   return (h ^ k.mark) * 0x100000001b3ULL;
-}
-
-std::size_t Balancer::AddressHash::operator()(const IpAddress& a) const {
-  std::size_t h = 0xcbf29ce484222325ULL;  // FNV-1a: the keys are the operator's, not an attacker's
-  for (const std::uint8_t b : a.bytes()) h = (h ^ b) * 0x100000001b3ULL;
-  return h;
 }
 
 Result<void, Refusal> add_class_rule(std::vector<ClassRule>& rules, const ClassRule& rule) {
@@ -121,6 +116,7 @@ void Balancer::remove_service(std::size_t position, Instant now) {
   while (!service.servers.empty()) remove_server(service, service.servers.size() - 1, now);
   if (service.past != nullptr) {
     service.past->service = nullptr;
+    removed_.insert(service.past->id.index);
     forget_soon(*service.past, now);
   }
   const ServiceKey& key = service.key();
@@ -246,6 +242,7 @@ void Balancer::remove_server(Service& service, std::size_t position, Instant now
   service.servers.erase(service.servers.begin() + static_cast<long>(position));
   service.scheduler->servers_changed(service.servers);
   server->service = nullptr;
+  removed_.insert(server->id.index);
   if (options_.policy == Policy::improved) end_templates_of(*server, now);
   forget_soon(*server, now);
   ++generation_;
@@ -253,18 +250,22 @@ void Balancer::remove_server(Service& service, std::size_t position, Instant now
 
 /// A row for the server: its own of before, if connections still remember it, with its counters.
 RealServer& Balancer::room_for(const ServiceKey& service, const Endpoint& endpoint) {
-  std::size_t free_row = reals_.size();
-  for (std::size_t i = 0; i < reals_.size(); ++i) {
-    if (reals_[i] == nullptr)
-      free_row = i;
-    else if (reals_[i]->removed() && reals_[i]->service_key == service && reals_[i]->config.endpoint == endpoint)
-      return *reals_[i];
+  for (const std::uint32_t i : removed_) {
+    if (reals_[i]->service_key != service || reals_[i]->config.endpoint != endpoint) continue;
+    removed_.erase(i);
+    return *reals_[i];
   }
-  if (free_row == reals_.size()) reals_.emplace_back();
-  reals_[free_row] = std::make_unique<RealServer>();
-  reals_[free_row]->id = RealId{static_cast<std::uint32_t>(free_row)};
-  reals_[free_row]->service_key = service;
-  return *reals_[free_row];
+  std::uint32_t row = static_cast<std::uint32_t>(reals_.size());
+  if (free_reals_.empty()) {
+    reals_.emplace_back();
+  } else {
+    row = free_reals_.back();
+    free_reals_.pop_back();
+  }
+  reals_[row] = std::make_unique<RealServer>();
+  reals_[row]->id = RealId{row};
+  reals_[row]->service_key = service;
+  return *reals_[row];
 }
 
 /// A removed server without connections is kept for a while: added again, it goes on with its counters (ip_vs_ctl.c, the trash).
@@ -277,10 +278,15 @@ void Balancer::forget_soon(RealServer& server, Instant now) {
 
 void Balancer::forget_removed(Instant now) {
   while (!forgotten_.empty() && forgotten_.front().at <= now) {
-    std::unique_ptr<RealServer>& server = reals_[forgotten_.front().server.index];
-    if (server != nullptr && server->removed() && server->connections() == 0 && server->persistent == 0 &&
-        server->forgotten_at <= now) server.reset();
+    const std::uint32_t row = forgotten_.front().server.index;
+    const RealServer* server = reals_[row].get();
     forgotten_.pop_front();
+    if (server == nullptr || !server->removed() || server->connections() != 0 || server->persistent != 0 ||
+        server->forgotten_at > now)
+      continue;
+    removed_.erase(row);
+    free_reals_.push_back(row);
+    reals_[row].reset();
   }
 }
 
@@ -288,7 +294,7 @@ void Balancer::end_connections_of_removed(Instant now) {
   std::vector<Connection*> ending;
   std::vector<Connection*> templates;
   connections_.for_each([&](Connection& c) {
-    if (reals_[c.server.index]->removed()) (c.is_template ? templates : ending).push_back(&c);
+    if (server_of(c).removed()) (c.is_template ? templates : ending).push_back(&c);
   });
   for (Connection* c : ending) close(*c, now);
   for (Connection* c : templates)
@@ -428,7 +434,8 @@ void Balancer::announce_soon(Instant now) {
 // --- for those who watch --------------------------------------------------------------------------------------------
 
 Balancer::ConnectionRow Balancer::row_of(const Connection& c, Instant now) const {
-  ConnectionRow row{c.flow.protocol, c.flow.source, c.flow.target, c.real, c.state, c.deadline - now};
+  const Recipe& recipe = connections_.recipe(c);
+  ConnectionRow row{recipe.protocol, c.client, recipe.virtual_, recipe.real, c.state, connections_.deadline(c) - now};
   row.from_sync = c.from_sync;
   if (!c.is_template) return row;
   const TemplateTable::Row& own = templates_[c.affinity];
@@ -444,13 +451,13 @@ Balancer::ConnectionRow Balancer::row_of(const Connection& c, Instant now) const
 void Balancer::for_each_connection(Instant now, const std::function<void(const ConnectionRow&)>& visit) const {
   connections_.for_each([&](const Connection& c) {
     // What is past its deadline has ended, the clock only hasn't come by; what waits for one answer is no connection.
-    if (c.deadline > now && c.has_request_path) visit(row_of(c, now));
+    if (!connections_.is_due(c, now) && c.has_request_path) visit(row_of(c, now));
   });
 }
 
 std::optional<Balancer::ConnectionRow> Balancer::find_connection(const FlowKey& flow, Instant now) {
   const Connection* c = connections_.find(flow).connection;
-  if (c == nullptr || c->deadline <= now) return {};
+  if (c == nullptr || connections_.is_due(*c, now)) return {};
   return row_of(*c, now);
 }
 

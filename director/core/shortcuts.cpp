@@ -8,7 +8,7 @@ namespace director {
 namespace {
 
 /// Short connections aren't worth telling anybody about.
-constexpr std::uint8_t kWalkFirst = 64;  // packets, super-frames counted once
+constexpr std::uint32_t kWalkFirst = 32;  // of the client's packets, super-frames counted once
 
 bool steady(State s) { return s == State::established || s == State::udp; }
 
@@ -23,23 +23,17 @@ void Balancer::offer_shortcuts() {
 void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketView& view, DeviceId ingress,
                               const RouteTo& way) {
   if (shortcut_facts_.has_backups) return;
-  if (c.walked < kWalkFirst) {
-    ++c.walked;
-    return;
-  }
-  if (c.shortcut_epoch != shortcut_epoch_) {
-    c.shortcut_epoch = shortcut_epoch_;
-    c.shortcut[0] = c.shortcut[1] = false;
-  }
-  bool& open = c.shortcut[static_cast<std::size_t>(direction)];
-  const Forwarder& recipe = direction == Direction::request ? c.request : c.reply;
+  if (c.in_packets <= kWalkFirst) return;
+  const bool is_request = direction == Direction::request;
+  const bool open = is_request ? c.has_request_shortcut : c.has_reply_shortcut;
+  const Forwarder& recipe = is_request ? connections_.recipe(c).request : connections_.recipe(c).reply;
   const bool plain = !view.fragment && view.transport - view.network == ip_header_size(view.family);
   if (open || !way.hop || !plain || !steady(c.state) || std::holds_alternative<Tunnel>(recipe)) return;
   const Hop& hop = network_.hop(way.hop);
   if (hop.state != Hop::State::reachable) return;
 
   Shortcut shortcut;
-  shortcut.flow = direction == Direction::request ? c.flow : c.reply_flow();
+  shortcut.flow = is_request ? connections_.flow(c) : connections_.reply_flow(c);
   shortcut.ingress = ingress;
   shortcut.egress = hop.egress;
   shortcut.here = network_.find(ingress)->mac;
@@ -51,15 +45,16 @@ void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketVi
     shortcut.replacement = nat->replacement;
   }
   shortcut_news_.opened.push_back(shortcut);
-  open = true;
+  (is_request ? c.has_request_shortcut = true : c.has_reply_shortcut = true);
+  with_shortcuts_.insert(connections_.id_of(c).index);
 }
 
 void Balancer::close_shortcuts(Connection& c) {
-  if (c.shortcut_epoch != shortcut_epoch_) return;
-  for (bool& open : c.shortcut) {
-    if (open) shortcut_news_.closed.push_back(&open == &c.shortcut[0] ? c.flow : c.reply_flow());
-    open = false;
-  }
+  if (!c.has_request_shortcut && !c.has_reply_shortcut) return;
+  if (c.has_request_shortcut) shortcut_news_.closed.push_back(connections_.flow(c));
+  if (c.has_reply_shortcut) shortcut_news_.closed.push_back(connections_.reply_flow(c));
+  c.has_request_shortcut = c.has_reply_shortcut = false;
+  with_shortcuts_.erase(connections_.id_of(c).index);
 }
 
 /// Something changed that shortcuts were made from: all end, and the next packets find the way as it is now.
@@ -68,7 +63,11 @@ void Balancer::end_stale_shortcuts() {
   const Facts now = shortcut_facts();
   if (now == shortcut_facts_) return;
   shortcut_facts_ = now;
-  ++shortcut_epoch_;
+  for (const std::uint32_t index : with_shortcuts_) {
+    Connection& c = connections_[ConnectionId{index}];
+    c.has_request_shortcut = c.has_reply_shortcut = false;
+  }
+  with_shortcuts_.clear();
   shortcut_news_.clear();
   shortcut_news_.all_closed = true;
 }
@@ -76,17 +75,17 @@ void Balancer::end_stale_shortcuts() {
 Result<void, Refusal> Balancer::change(const Carried& c, Instant now) {
   const auto [connection, direction] = connections_.find(c.flow);
   if (connection == nullptr) return {};
-  RealServer& server = *reals_[connection->server.index];
+  RealServer& server = server_of(*connection);
   count_traffic(server, direction, c.packets, c.bytes);
   if (!steady(connection->state)) return {};
-  if (const Instant deadline = c.last + connection->timeout; deadline > connection->deadline)
+  if (const Instant deadline = c.last + connection->timeout(); deadline > connections_.deadline(*connection))
     connections_.set_deadline(*connection, deadline);
   if (next_tick_ == kNever) next_tick_ = now + std::chrono::seconds(TrafficMeter::kIntervalSeconds);
   if (direction == Direction::request) {
     connection->in_packets += static_cast<decltype(connection->in_packets)>(c.packets);
     if (const RouteTo* way = way_to(server); way != nullptr && way->hop) network_.keep_alive(way->hop);
   } else {
-    RouteTo room;
+    std::optional<RouteTo> room;
     if (const RouteTo* way = way_to_client(*connection, room); way != nullptr) network_.keep_alive(way->hop);
   }
   return {};

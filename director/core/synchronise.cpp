@@ -136,15 +136,16 @@ bool Balancer::stands_by() const { return tunables_.backup_only != 0 && sync_.da
 bool Balancer::is_due_to_be_told(Connection& c, Instant now) {
   if (!c.is_template && !is_told(c.state)) return false;
   if (c.affinity && !c.is_template && tunables_.sync_persist_mode != 0) return false;  // its template says enough
+  const SyncTold before = sync_.told(connections_.id_of(c));
   bool renewed = false;  // told again, within the period of refreshing
-  const bool ending = !c.is_template && c.state != c.told_state && c.state != State::established && c.state != State::udp;
+  const bool ending = !c.is_template && c.state != before.state && c.state != State::established && c.state != State::udp;
   if (!ending) {
     const Duration refresh = std::chrono::seconds{tunables_.sync_refresh_period};
-    const Instant until = now + c.timeout;
+    const Instant until = now + c.timeout();
     if (refresh > Duration{}) {
-      const Duration gap = until > c.told_until ? until - c.told_until : c.told_until - until;
-      if (gap < std::min(refresh, std::max(c.timeout / 2, Duration{10s}))) {
-        if (c.told_again >= tunables_.sync_retries || now < c.told_until - c.timeout + refresh / 8) return false;
+      const Duration gap = until > before.until ? until - before.until : before.until - until;
+      if (gap < std::min(refresh, std::max(c.timeout() / 2, Duration{10s}))) {
+        if (before.again >= tunables_.sync_retries || now < before.until - c.timeout() + refresh / 8) return false;
         renewed = true;
       }
     }
@@ -154,9 +155,8 @@ bool Balancer::is_due_to_be_told(Connection& c, Instant now) {
       return false;
     }
   }
-  c.told_state = c.state;
-  c.told_until = now + c.timeout;
-  c.told_again = renewed ? static_cast<std::uint8_t>(c.told_again + 1) : std::uint8_t{0};
+  const auto again = renewed ? static_cast<std::uint8_t>(before.again + 1) : std::uint8_t{0};
+  sync_.remember(connections_.id_of(c), {now + c.timeout(), c.state, again});
   return true;
 }
 
@@ -175,14 +175,14 @@ void Balancer::tell_backups_of_template(TemplateId id, Instant now) {
 }
 
 SyncRecord Balancer::record_of(const Connection& c) const {
-  const RealServer& server = *reals_[c.server.index];
+  const RealServer& server = server_of(c);
   static constexpr std::uint32_t kMethods[] = {0, 2, 3};  // IP_VS_CONN_F_MASQ, _TUNNEL, _DROUTE
   SyncRecord record;
-  record.flow = c.flow;
-  record.real = c.real;
+  record.flow = connections_.flow(c);
+  record.real = connections_.recipe(c).real;
   record.flags = kMethods[static_cast<std::size_t>(server.config.method)];
   record.mark = server.service_key.mark;
-  record.timeout = c.timeout;
+  record.timeout = c.timeout();
   if (c.is_template) {
     const TemplateTable::Row& own = templates_[c.affinity];
     record.flags |= sync_flag::kTemplate | sync_flag::kInactive;
@@ -265,7 +265,7 @@ Reason Balancer::adopt(const SyncRecord& record, Instant now) {
   if (!state) return Reason::sync_ignored;
   Connection* c = nullptr;
   if (const auto found = connections_.find(record.flow); found && found.direction == Direction::request) c = found.connection;
-  if (c != nullptr && (c->real != record.real || reals_[c->server.index]->removed())) {
+  if (c != nullptr && (connections_.recipe(*c).real != record.real || server_of(*c).removed())) {
     if ((record.flags & sync_flag::kInactive) != 0) return Reason::sync_ignored;  // the end of one that was replaced already
     close(*c, now);
     c = nullptr;
@@ -275,24 +275,23 @@ Reason Balancer::adopt(const SyncRecord& record, Instant now) {
     if (server == nullptr) return Reason::sync_ignored;
     const bool nat = server->config.method == Method::masq;
     if (nat && connections_.find({record.real, record.flow.source, record.flow.protocol})) return Reason::sync_ignored;
-    c = connections_.open(record.flow, record.real, nat, now + kUntoldTimeout);
+    c = connections_.open(record.flow.source, recipe_key(*server, record.flow, record.real), now + kUntoldTimeout);
     if (c == nullptr) return Reason::table_full;
-    c->server = server->id;
-    equip(*c, *server);
+    c->input_only = !nat;
     ++server->inactive;
     if (server->config.upper_threshold != 0 && server->connections() >= server->config.upper_threshold) server->overloaded = true;
   }
-  RealServer& server = *reals_[c->server.index];
+  RealServer& server = server_of(*c);
   if (is_active(*state) != is_active(c->state)) {
     ++(is_active(*state) ? server.active : server.inactive);
     --(is_active(*state) ? server.inactive : server.active);
   }
   c->state = *state;
-  c->told_state = *state;
+  sync_.remember(connections_.id_of(*c), {{}, *state, 0});
   c->from_sync = true;
   c->in_packets = static_cast<std::uint32_t>(tunables_.sync_threshold);
-  c->timeout = record.timeout > Duration{} ? record.timeout : timeouts_[*state];
-  connections_.set_deadline(*c, now + c->timeout);
+  c->set_timeout(record.timeout > Duration{} ? record.timeout : timeouts_[*state]);
+  connections_.set_deadline(*c, now + c->timeout());
   return Reason::sync_adopted;
 }
 
@@ -305,7 +304,7 @@ Reason Balancer::adopt_template(const SyncRecord& record, Instant now) {
   FlowKey key = record.flow;
   if (options_.policy == Policy::improved && config.key.mark == 0) key.target.port = config.key.endpoint.port;
   Connection* model = find_template(key, record.engine_data);
-  if (model != nullptr && model->server != server->id) {
+  if (model != nullptr && &server_of(*model) != server) {
     close(*model, now);
     model = nullptr;
   }
@@ -313,9 +312,9 @@ Reason Balancer::adopt_template(const SyncRecord& record, Instant now) {
   if (model == nullptr) return Reason::table_full;
   model->from_sync = true;
   model->in_packets = static_cast<std::uint32_t>(tunables_.sync_threshold);
-  model->timeout = record.timeout > Duration{} ? record.timeout : kUntoldTimeout;
+  model->set_timeout(record.timeout > Duration{} ? record.timeout : kUntoldTimeout);
   templates_[model->affinity].assured = record.state == 1;
-  connections_.set_deadline(*model, now + model->timeout);
+  connections_.set_deadline(*model, now + model->timeout());
   return Reason::sync_adopted;
 }
 

@@ -55,6 +55,7 @@ Frame& FrameBatch::open(std::size_t i) {
   frame.length = 0;
   frame.ingress = {};
   frame.offload = {};
+  frame.flow_hash = 0;
   return frame;
 }
 

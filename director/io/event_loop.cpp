@@ -129,6 +129,7 @@ void EventLoop::serve_signals(Instant now) {
 void EventLoop::serve_device(Device& device, Instant now) {
   batch_.clear();
   device.receive(batch_);
+  balancer_.look_ahead(batch_.frames());
   for (Frame& frame : batch_.frames()) {
     if (recorder_ != nullptr) recorder_->received(frame, now);
     const Verdict verdict = balancer_.process(frame, now);

@@ -132,8 +132,15 @@ IpAddress Prefix::broadcast() const {
 }
 
 bool Prefix::contains(const IpAddress& a) const {
-  if (a.is_v4() != address.is_v4()) return false;
-  return Prefix{a, length}.network() == network();
+  const bool v4 = address.is_v4();
+  if (a.is_v4() != v4) return false;
+  // Of 16 bytes the leading ones that count, in two halves.
+  const unsigned count = length + (v4 ? 96U : 0U);
+  const auto [high, low] = std::bit_cast<std::array<Be64, 2>>(address.bytes());
+  const auto [other_high, other_low] = std::bit_cast<std::array<Be64, 2>>(a.bytes());
+  const auto leading = [](unsigned n) { return n == 0 ? 0 : ~std::uint64_t{0} << (64U - n); };
+  return ((high.host() ^ other_high.host()) & leading(std::min(count, 64U))) == 0 &&
+         ((low.host() ^ other_low.host()) & leading(count > 64 ? count - 64 : 0)) == 0;
 }
 
 std::string format_as(const MacAddress& a) {

@@ -14,10 +14,6 @@ namespace {
 constexpr std::size_t kMostEntries = 16384;      // 16 for each of 1024 buckets
 constexpr Duration kIdleWhenFull = 6min;         // ENTRY_TIMEOUT
 
-struct AddressHash {
-  std::size_t operator()(const IpAddress& a) const { return folded(a) * std::size_t{0x9e3779b97f4a7c15U}; }
-};
-
 /// Busier than its weight allows, while somebody else is less than half busy.
 bool overloaded(const RealServer& server, ServerList servers) {
   if (server.active <= server.config.weight) return false;

@@ -18,14 +18,21 @@ FlowKey client(std::uint32_t n) {
 }
 const Endpoint kReal{IpAddress::v4(0x0a09000bU), Port::of(8080)};
 
+RecipeKey key(std::uint32_t n, Method method, const Endpoint& real = kReal) {
+  return {Protocol::tcp, method, ZeroChecksum::stays, client(n).target, real, RealId{0}};
+}
+Connection* open(ConnectionTable& table, std::uint32_t n, Instant deadline) {
+  return table.open(client(n).source, key(n, Method::direct), deadline);
+}
+
 TEST(ConnectionTable, FindsANatConnectionByEitherDirection) {
   ConnectionTable table(1, 100);
-  Connection* c = table.open(client(1), kReal, true, at(60s));
+  Connection* c = table.open(client(1).source, key(1, Method::masq), at(60s));
   ASSERT_NE(c, nullptr);
   EXPECT_EQ(table.find(client(1)).connection, c);
   EXPECT_EQ(table.find(client(1)).direction, Direction::request);
-  EXPECT_EQ(table.find(c->reply_flow()).connection, c);
-  EXPECT_EQ(table.find(c->reply_flow()).direction, Direction::reply);
+  EXPECT_EQ(table.find(table.reply_flow(*c)).connection, c);
+  EXPECT_EQ(table.find(table.reply_flow(*c)).direction, Direction::reply);
   EXPECT_FALSE(table.find(client(1).reversed()));
   table.close(*c);
   EXPECT_FALSE(table.find(client(1)));
@@ -34,30 +41,29 @@ TEST(ConnectionTable, FindsANatConnectionByEitherDirection) {
 
 TEST(ConnectionTable, FindsOthersByTheClientAlone) {
   ConnectionTable table(1, 100);
-  Connection* c = table.open(client(1), kReal, false, at(60s));
-  EXPECT_FALSE(table.find(c->reply_flow()));
+  Connection* c = open(table, 1, at(60s));
+  EXPECT_FALSE(table.find(table.reply_flow(*c)));
 }
 
 TEST(ConnectionTable, RefusesMoreThanItMayHold) {
   ConnectionTable table(1, 2);
-  EXPECT_NE(table.open(client(1), kReal, false, at(1s)), nullptr);
-  EXPECT_NE(table.open(client(2), kReal, false, at(1s)), nullptr);
-  EXPECT_EQ(table.open(client(3), kReal, false, at(1s)), nullptr);
+  EXPECT_NE(open(table, 1, at(1s)), nullptr);
+  EXPECT_NE(open(table, 2, at(1s)), nullptr);
+  EXPECT_EQ(open(table, 3, at(1s)), nullptr);
 }
 
 TEST(ConnectionTable, YoungConnectionsAreMetInTurnAndWhoTakesAPlaceComesLast) {
   ConnectionTable table(1, 1000);
   std::vector<Connection*> all;
-  for (std::uint32_t n = 0; n < 200; ++n) all.push_back(table.open(client(n), kReal, false, at(1s)));
+  for (std::uint32_t n = 0; n < 200; ++n) all.push_back(open(table, n, at(1s)));
   for (std::uint32_t n = 0; n < 200; ++n)
     if (n % 3 != 0) table.grow_up(*all[n]);
   for (std::uint32_t round = 0; round < 3; ++round)
     for (std::uint32_t n = 0; n < 200; n += 3) {
       Connection* young = table.next_young();
       ASSERT_EQ(young, all[n]);
-      const FlowKey flow = young->flow;
       table.close(*young);
-      ASSERT_EQ(table.open(flow, kReal, false, at(1s)), all[n]) << "the row is used again at once";
+      ASSERT_EQ(open(table, n, at(1s)), all[n]) << "the row is used again at once";
     }
   for (Connection* c : all) table.grow_up(*c);
   EXPECT_EQ(table.next_young(), nullptr);
@@ -65,7 +71,7 @@ TEST(ConnectionTable, YoungConnectionsAreMetInTurnAndWhoTakesAPlaceComesLast) {
 
 TEST(ConnectionTable, EndsWhatIsDueAndNotBefore) {
   ConnectionTable table(1, 100);
-  Connection* c = table.open(client(1), kReal, false, at(10s));
+  Connection* c = open(table, 1, at(10s));
   const auto ignore = [](const Connection&) { return Ending::due; };
   EXPECT_EQ(table.expire(at(9900ms), 100, ignore), 0U);
   table.set_deadline(*c, at(20s));  // a packet came: the old slot only moves it on
@@ -80,7 +86,7 @@ TEST(ConnectionTable, EndsWhatIsDueAndNotBefore) {
 
 TEST(ConnectionTable, KeepsTimeoutsLongerThanTheWheel) {
   ConnectionTable table(1, 100);
-  (void)table.open(client(1), kReal, false, at(3h));
+  (void)open(table, 1, at(3h));
   std::size_t wakes = 0;
   std::size_t ended = 0;
   while (ended == 0 && wakes < 100) {
@@ -96,7 +102,7 @@ TEST(ConnectionTable, KeepsTimeoutsLongerThanTheWheel) {
 
 TEST(ConnectionTable, SpreadsAHerdOfDeadlinesOverCalls) {
   ConnectionTable table(1, 10000);
-  for (std::uint32_t i = 0; i < 1000; ++i) (void)table.open(client(i), kReal, false, at(1s));
+  for (std::uint32_t i = 0; i < 1000; ++i) (void)open(table, i, at(1s));
   EXPECT_EQ(table.expire(at(2s), 300, [](const Connection&) { return Ending::due; }), 300U);
   EXPECT_LE(table.next_deadline(), at(2s)) << "there is more to do at once";
   std::size_t ended = 300;
@@ -125,7 +131,8 @@ TEST(ConnectionTable, AgreesWithAMap) {
         if (known == model.end()) {
           const Instant deadline = until();
           const Endpoint real{kReal.address, Port::of(static_cast<std::uint16_t>(1 + n % 3))};
-          model[n] = {table.open(client(n), real, n % 2 == 0, deadline), deadline};
+          const Method method = n % 2 == 0 ? Method::masq : Method::direct;
+          model[n] = {table.open(client(n).source, key(n, method, real), deadline), deadline};
         } else {
           known->second.deadline = until();
           table.set_deadline(*known->second.connection, known->second.deadline);
@@ -140,9 +147,9 @@ TEST(ConnectionTable, AgreesWithAMap) {
       case 5: {
         now += std::chrono::milliseconds(random() % 50);
         table.expire(now, 1'000'000, [&](const Connection& c) {
-          EXPECT_LE(c.deadline, now);
-          const auto n_of = (static_cast<std::uint32_t>(c.flow.source.address.v4_wire().host() & 0xffffffU) << 8U) +
-                            c.flow.source.port.host() - 1024U;
+          EXPECT_LE(table.deadline(c), now);
+          const auto n_of = (static_cast<std::uint32_t>(c.client.address.v4_wire().host() & 0xffffffU) << 8U) +
+                            c.client.port.host() - 1024U;
           EXPECT_EQ(model.erase(n_of), 1U);
           return Ending::due;
         });
@@ -152,7 +159,7 @@ TEST(ConnectionTable, AgreesWithAMap) {
         const auto found = table.find(client(n));
         ASSERT_EQ(found.connection, known == model.end() ? nullptr : known->second.connection);
         if (found) {
-          EXPECT_EQ(table.find(found.connection->reply_flow()).connection,
+          EXPECT_EQ(table.find(table.reply_flow(*found.connection)).connection,
                     n % 2 == 0 ? found.connection : nullptr);
         }
       }
@@ -170,7 +177,7 @@ TEST(ConnectionTable, GrowsByOneBucketAtATime) {
   std::size_t before = table.bucket_count();
   EXPECT_EQ(before, 4096U);
   for (std::uint32_t i = 0; i < 50'000; ++i) {
-    (void)table.open(client(i), kReal, false, at(60s));
+    (void)open(table, i, at(60s));
     EXPECT_LE(table.bucket_count() - before, 1U);
     before = table.bucket_count();
   }

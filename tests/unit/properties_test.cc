@@ -301,6 +301,10 @@ TEST_F(Properties, NothingBrokenIsSentOn) {
         p.frame.offload.segments = static_cast<Offload::Segments>(random() % 4);
         p.frame.offload.segment_size = static_cast<std::uint16_t>(random() % 100);
       }
+      const auto guess = glance(p.frame);
+      if (const auto view = parse_packet(p.frame); view && view->has_ports && guess) {
+        ASSERT_EQ(*guess, view->flow);
+      }
       const Verdict verdict = balancer->process(p.frame, kNow);
       if (verdict.action == Action::transmit) {
         const auto sent = p.frame.bytes();
@@ -311,6 +315,38 @@ TEST_F(Properties, NothingBrokenIsSentOn) {
       }
       balancer->outbox().clear();
     }
+  }
+}
+
+/// In a table too large for the caches: the same connections, whether somebody looked ahead or not.
+TEST_F(Properties, LookingAheadChangesNothing) {
+  const auto balancer = director_with(Method::masq);
+  std::vector<Packet> packets(64);
+  std::vector<Frame> batch(packets.size());
+  const auto client = [](std::size_t n) {
+    return Endpoint{IpAddress::v4(0x0a090000U + 110 + static_cast<std::uint32_t>(n % 100)), Port::of(static_cast<std::uint16_t>(1024 + n))};
+  };
+  constexpr std::size_t kFlows = 10'000;
+  for (std::size_t round = 0; round < 2; ++round) {
+    for (std::size_t first = 0; first < kFlows; first += packets.size()) {
+      for (std::size_t i = 0; i < packets.size(); ++i) {
+        Packet& p = packets[i];
+        p.frame.start = kHeadroom;
+        p.frame.flow_hash = 0;
+        const std::uint8_t flags = round == 0 ? TcpHeader::kSyn : TcpHeader::kAck;
+        p.write(Protocol::tcp, client(first + i), {kVip, Port::of(80)}, flags, {}, Sum::full, true, kClientMac);
+        batch[i] = p.frame;
+      }
+      if (round == 1) balancer->look_ahead(batch);
+      for (Frame& frame : batch) {
+        if (round == 1) {
+          ASSERT_NE(frame.flow_hash, 0U);
+        }
+        ASSERT_EQ(balancer->process(frame, kNow).reason, Reason::none);
+      }
+      balancer->outbox().clear();
+    }
+    ASSERT_EQ(balancer->connection_count(), kFlows - kFlows % packets.size() + packets.size());
   }
 }
 

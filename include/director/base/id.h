@@ -21,5 +21,6 @@ using HopId = Id<struct HopTag>;                ///< a next hop: a neighbour on 
 using ConnectionId = Id<struct ConnectionTag>;  ///< a row of the connection table
 
 using TemplateId = Id<struct TemplateTag>;      ///< a row of the persistence templates
+using RecipeId = Id<struct RecipeTag>;          ///< a row of the recipes
 
 }  // namespace director

@@ -16,6 +16,7 @@
 #include <span>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -60,6 +61,8 @@ class Balancer {
   /// Decides about one frame and rewrites it in place. The caller transmits it, drops it or leaves it to the host, as the
   /// verdict says, and transmits what is in outbox() afterwards. Counts the verdict's reason itself.
   Verdict process(Frame& frame, Instant now) noexcept;
+  /// Looks ahead at frames that will be processed next: what they need of a large table comes nearer, for all at once. Decides nothing.
+  void look_ahead(std::span<Frame> batch) const;
   /// All of the change or nothing of it.
   Result<void, Refusal> apply(const Change& change, Instant now);
   /// Ends what is due: connections, fragments, neighbours, rates. Returns how many connections ended.
@@ -188,7 +191,8 @@ class Balancer {
   };
   Result<Choice, Reason> choose(Service& service, const FlowKey& flow, std::span<const std::byte> payload, Instant now);
   [[nodiscard]] Endpoint real_endpoint(const Service& service, const RealServer& server, const FlowKey& flow) const;
-  void equip(Connection& connection, const RealServer& server);
+  [[nodiscard]] RecipeKey recipe_key(const RealServer& server, const FlowKey& flow, const Endpoint& real) const;
+  [[nodiscard]] RealServer& server_of(const Connection& c) const { return *reals_[connections_.recipe(c).server.index]; }
   Connection* open(Service& service, const Choice& choice, const FlowKey& flow, Instant now);
   template <typename Open>
   Connection* open_or_make_room(Instant now, Open open) {
@@ -198,7 +202,16 @@ class Balancer {
   }
   void count_connection(Service& service, RealServer& server);
   void close(Connection& connection, Instant now);
-  void left(const Connection& connection, Instant now);
+  /// What is left of a connection when it has ended.
+  struct Departure {
+    RealId server;
+    TemplateId affinity;
+    State state;
+    bool counted;
+    bool is_template;
+  };
+  Departure departure(Connection& connection);
+  void left(const Departure& connection, Instant now);
   Ending judge(Connection& connection, Instant now);
 
   // Persistence (persistence.cpp).
@@ -222,7 +235,7 @@ class Balancer {
   const RouteTo* way_to(RealServer& server);
   /// The way of a connection's packets from the client; `room` holds it where it belongs to no server.
   const RouteTo* way_of(const Connection& connection, RealServer& server, std::optional<RouteTo>& room);
-  const RouteTo* way_to_client(Connection& connection, RouteTo& room);
+  const RouteTo* way_to_client(const Connection& connection, std::optional<RouteTo>& room);
 
   // Synchronisation (synchronise.cpp).
   void tell_backups(Connection& connection, Instant now);
@@ -298,9 +311,6 @@ class Balancer {
   void announce(Instant now);
   void announce_soon(Instant now);
   void tick_rates(Instant now);
-  [[nodiscard]] ZeroChecksum zero_checksum() const {
-    return options_.policy == Policy::kernel ? ZeroChecksum::filled : ZeroChecksum::stays;
-  }
   /// IP IDs of packets the director makes: unique enough (RFC 6864), not guessable by counting.
   std::uint16_t next_ip_id() {
     ip_id_ = ip_id_ * 1664525U + 1013904223U;
@@ -309,9 +319,6 @@ class Balancer {
 
   struct ServiceHash {
     std::size_t operator()(const ServiceKey& k) const;
-  };
-  struct AddressHash {
-    std::size_t operator()(const IpAddress& a) const;
   };
 
   Options options_;
@@ -330,7 +337,9 @@ class Balancer {
   std::vector<std::unique_ptr<Service>> services_;                    // in the order they were added
   std::unordered_map<ServiceKey, Service*, ServiceHash> service_index_;
   std::unordered_map<IpAddress, std::uint32_t, AddressHash> virtual_;  // virtual addresses, and how many services each has
-  std::vector<std::unique_ptr<RealServer>> reals_;                     // by RealId; holes are free
+  std::vector<std::unique_ptr<RealServer>> reals_;                     // by RealId
+  std::vector<std::uint32_t> free_reals_;                              // rows of reals_ nobody has
+  std::unordered_set<std::uint32_t> removed_;                          // and those of removed servers, which may come back
   struct Forgotten {
     RealId server;
     Instant at;  // when its row is freed, unless it was used again since
@@ -349,8 +358,8 @@ class Balancer {
   int announcements_left_ = 0;
   bool offers_shortcuts_ = false;
   ShortcutNews shortcut_news_;
-  std::uint16_t shortcut_epoch_ = 1;  // counts the times all shortcuts ended
-  struct Facts {                      // what every shortcut was made from
+  std::unordered_set<std::uint32_t> with_shortcuts_;  // connections
+  struct Facts {                                      // what every shortcut was made from
     std::uint32_t routes = 0;
     std::uint32_t neighbours = 0;
     std::uint64_t services = 0;

@@ -131,14 +131,17 @@ class Network {
   struct KeyHash {
     std::size_t operator()(const Key& k) const;
   };
-  struct AddressHash {
-    std::size_t operator()(const IpAddress& a) const;
-  };
   struct PathMtu {
     std::uint32_t mtu = 0;
     Instant until;
   };
 
+  /// A route, and what it leads to: of one through a gateway the same for all addresses, found out once.
+  struct Path : Route {
+    RouteTo to;
+    std::uint32_t found = 0;  // under which generation
+  };
+  [[nodiscard]] RouteTo follow(const Route& route, const IpAddress& via, Family family);
   HopId hop_to(DeviceId device, const IpAddress& via);
   void ask(Hop& hop, Instant now, Outbox& outbox);
   static void release(Hop& hop, Outbox& outbox);
@@ -149,7 +152,7 @@ class Network {
 
   std::vector<Interface> interfaces_;  // by DeviceId
   std::vector<Route> told_;            // what SetRoutes said
-  std::vector<Route> routes_;          // with connected subnets, best first
+  std::vector<Path> routes_;           // with connected subnets, best first
   std::vector<Hop> hops_;
   std::unordered_map<Key, HopId, KeyHash> hop_index_;
   std::unordered_map<IpAddress, PathMtu, AddressHash> path_mtu_;

@@ -15,8 +15,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "director/base/id.h"
 #include "director/base/result.h"
 #include "director/base/time.h"
 #include "director/core/change.h"
@@ -69,6 +71,13 @@ class SyncMessage {
   std::uint8_t records_ = 0;
 };
 
+/// What backups were told of a connection last.
+struct SyncTold {
+  Instant until{};            ///< its deadline
+  State state = State::none;
+  std::uint8_t again = 0;     ///< times, within sync_refresh_period
+};
+
 /// What the balancer keeps of all this.
 struct Synchronisation {
   std::optional<SyncMessage> message;  ///< waiting for more, or for its time
@@ -82,8 +91,17 @@ struct Synchronisation {
     message.reset();
     send_at = kNever;
   }
+  [[nodiscard]] SyncTold told(ConnectionId connection) const {
+    const auto found = told_.find(connection.index);
+    return found == told_.end() ? SyncTold{} : found->second;
+  }
+  void remember(ConnectionId connection, const SyncTold& told) { told_[connection.index] = told; }
+  void forget(ConnectionId connection) {
+    if (!told_.empty()) told_.erase(connection.index);
+  }
 
  private:
+  std::unordered_map<std::uint32_t, SyncTold> told_;  // by connection: only of those that were told of
   std::array<std::optional<SyncDaemon>, 2> daemons_;  // by role
 };
 

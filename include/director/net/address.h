@@ -88,6 +88,15 @@ class IpAddress {
 };
 static_assert(sizeof(IpAddress) == 16);
 
+/// For tables whose keys are the operator's choice (virtual addresses, neighbours), not an attacker's.
+struct AddressHash {
+  std::size_t operator()(const IpAddress& a) const {
+    const auto [high, low] = std::bit_cast<std::array<std::uint64_t, 2>>(a.bytes());
+    const std::uint64_t mixed = (high ^ (low * 0x9e3779b97f4a7c15ULL)) * 0xff51afd7ed558ccdULL;
+    return mixed ^ (mixed >> 32U);
+  }
+};
+
 /// ff02::1, every IPv6 node on the link.
 inline constexpr IpAddress kAllNodes = IpAddress::v6({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
 /// The group that neighbour solicitations for this IPv6 address go to: ff02::1:ffXX:XXXX (RFC 4291, 2.7.1).

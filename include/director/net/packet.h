@@ -57,6 +57,9 @@ struct PacketView {
 /// Checks the frame and says what it holds. Cuts Ethernet padding off the frame.
 /// On success every offset and length of the view lies inside the frame, and so does the Offload's checksum field.
 Result<PacketView, Reason> parse_packet(Frame& frame);
+/// The flow of a plain frame (TCP, UDP or SCTP, no options, no fragment), believed unseen: a guess for those who fetch ahead, as cheap
+/// as can be. What parse_packet() accepts of such a frame has this flow.
+[[nodiscard]] std::optional<FlowKey> glance(const Frame& frame);
 
 /// The packet an ICMP error quotes (RFC 792: IP header and at least 8 bytes), as far as it can be read.
 struct QuotedPacket {
