@@ -14,6 +14,8 @@ clang libclang-rt-14-dev $packages_oracle"
 # Written for the kernel's IPVS, and tests as they are: ldirectord steers the director through vsadm, the exporter reads its
 # --proc-dir. Recommended packages (a syslog daemon, more collectors) stay out.
 packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
+# What tests/bench/run needs beyond the build.
+packages_bench="libbenchmark-dev valgrind"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).
 packages_docker="docker.io docker-compose mmdebstrap"
 

@@ -5,6 +5,7 @@ Started by tests/run, which has made sure of the packages. Every rung runs altho
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -64,8 +65,9 @@ def from_junit(file: Path, rung: str) -> Tally:
 # --- rungs ---
 
 
-def build(preset: str, folder: str, target: str = "all") -> bool:
-    configured = subprocess.run(["cmake", "--preset", preset, "-D", "DIRECTOR_TESTS=ON"], cwd=ROOT, capture_output=True, text=True)
+def build(preset: str, folder: str, target: str = "all", tests: bool = True) -> bool:
+    words = ["cmake", "--preset", preset, *(["-D", "DIRECTOR_TESTS=ON"] if tests else [])]
+    configured = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if configured.returncode != 0:
         print(configured.stdout[-3000:] + configured.stderr[-3000:])
         return False
@@ -170,6 +172,21 @@ def docker() -> Tally:
     return pytest("docker", *sorted(str(file.relative_to(ROOT)) for file in (TESTS / "e2e").glob(DOCKER)))
 
 
+def bench() -> Tally:
+    """Does the core bench still build, and measure? One short round of everything small; tests/bench/run says how long things take."""
+    if not build("bench", "build-bench", "core_bench", tests=False):
+        return Tally(failed=["bench: build"])
+    report = ARTEFACTS / "bench.json"
+    report.unlink(missing_ok=True)
+    code = call(ROOT / "build-bench" / "core_bench", "--flows=10000", "--rounds=2", "--benchmark_min_time=0.001",
+                f"--benchmark_out={report}", "--benchmark_out_format=json", stdout=subprocess.DEVNULL)
+    runs = json.loads(report.read_text())["benchmarks"] if code == 0 else []
+    broken = [f"bench: {run['name']}: {run['error_message']}" for run in runs if run.get("error_occurred")]
+    if code != 0 or not runs:
+        broken.append(f"bench: core_bench ended with {code}")
+    return Tally(len(runs) - len(broken) if runs else 0, broken)
+
+
 # --- the whole ---
 
 
@@ -183,9 +200,10 @@ def unexpected_skips(tally: Tally) -> list[str]:
 
 def main() -> int:
     rungs = {"house": house, "unit": unit, "asan": asan, "fuzz": fuzz, "platform": platform, "oracle": oracle, "e2e": e2e,
-             "docker": docker}
+             "docker": docker, "bench": bench}
+    left_out = {"bench"}  # of a run of all: what it says is no judgement
     parser = argparse.ArgumentParser(prog="tests/run", description="Runs the tests: all rungs, or those named.")
-    parser.add_argument("rungs", nargs="*", metavar="RUNG", help=", ".join(rungs))
+    parser.add_argument("rungs", nargs="*", metavar="RUNG", help=f"{', '.join(rungs)}; of them only when named: {', '.join(left_out)}")
     parser.add_argument("-k", help="e2e: only tests whose names match")
     parser.add_argument("--fuzz-seconds", type=int, default=20, help="for each target (default 20)")
     parser.add_argument("--oracle-seconds", type=int, default=60, help="of random scripts (default 60)")
@@ -200,7 +218,7 @@ def main() -> int:
 
     ARTEFACTS.mkdir(exist_ok=True)
     total, started = Tally(), time.monotonic()
-    for rung in options.rungs or rungs:
+    for rung in options.rungs or [rung for rung in rungs if rung not in left_out]:
         print(f"\n=== {rung} ===", flush=True)
         began = time.monotonic()
         tally = rungs[rung]()
