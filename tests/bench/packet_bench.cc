@@ -60,7 +60,7 @@ void process(benchmark::State& state, const Options&, const Shape& shape, const 
   const auto prepare = [&] {
     world.now += 10us;
     world.balancer.outbox().clear();
-    if (next + kBatch > most) {  // the new ones' time-outs pass; what is established stays for a day
+    if (next + kBatch > most) {  // the new ones' time-outs pass; what is established stays for years
       world.now += 130s;
       world.expire_all();
       next = shape.flows;
