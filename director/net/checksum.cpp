@@ -16,14 +16,22 @@ ChecksumSum& ChecksumSum::add(std::span<const std::byte> bytes) {
     low += word[0];
     high += word[1];
   }
-  std::uint64_t rest = 0;
-  std::memcpy(&rest, at, left);  // zero padded
+  if ((left & 4U) != 0) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, at, 4);
+    low += word;
+    at += 4;
+  }
+  if ((left & 2U) != 0) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, at, 2);
+    low += half;
+    at += 2;
+  }
+  if ((left & 1U) != 0) low += std::bit_cast<std::uint16_t>(std::array{*at, std::byte{0}});
   sum_ += (low & 0xffffffffU) + (low >> 32U) + (high & 0xffffffffU) + (high >> 32U);
-  sum_ += (rest & 0xffffffffU) + (rest >> 32U);
   return *this;
 }
-
-ChecksumSum& ChecksumSum::add(const IpAddress& address) { return add(std::as_bytes(address.wire())); }
 
 ChecksumSum& ChecksumSum::replace(const IpAddress& before, const IpAddress& after) {
   ChecksumSum old;

@@ -56,15 +56,19 @@ void lower_ttl(std::span<std::byte> bytes, std::size_t network, Family family) {
     return;
   }
   auto& ip = header_at<Ipv4Header>(bytes, network);
-  const Be16 before = header_at<Be16>(bytes, network + offsetof(Ipv4Header, ttl));
   --ip.ttl;
-  const Be16 after = header_at<Be16>(bytes, network + offsetof(Ipv4Header, ttl));
-  ip.checksum = ChecksumDelta{ChecksumSum{}.replace(before, after)}.applied_to(ip.checksum);
+  constexpr ChecksumDelta kOneLess{ChecksumSum{}.replace(Be16{0x0100}, Be16{0})};  // TTL is the upper byte of its word
+  ip.checksum = kOneLess.applied_to(ip.checksum);
 }
 
 void put_address(std::span<std::byte> bytes, std::size_t network, AddressEnd end, const IpAddress& address) {
-  const auto wire = std::as_bytes(address.wire());
-  std::memcpy(bytes.data() + network + address_offset(address.family(), end), wire.data(), wire.size());
+  const Family family = address.family();
+  const std::size_t at = network + address_offset(family, end);
+  if (family == Family::ipv4) {
+    header_at<Be32>(bytes, at) = address.v4_wire();
+  } else {
+    header_at<std::array<std::uint8_t, 16>>(bytes, at) = address.bytes();
+  }
 }
 
 IpAddress address_at(std::span<const std::byte> bytes, std::size_t network, Family family, AddressEnd end) {

@@ -74,17 +74,18 @@ Reason check_fragment(const PacketView& view) {
   return Reason::none;
 }
 
-Result<PacketView, Reason> parse_ipv4(Frame& frame, PacketView view) {
+Reason parse_ipv4(Frame& frame, PacketView& view) {
   const auto bytes = frame.bytes();
   const std::size_t available = bytes.size() - view.network;
-  if (available < sizeof(Ipv4Header)) return bad(Reason::runt);
+  if (available < sizeof(Ipv4Header)) return Reason::runt;
   const auto& ip = header_at<Ipv4Header>(bytes, view.network);
-  if (ip.version_ihl >> 4U != 4) return bad(Reason::bad_version);
+  if (ip.version_ihl >> 4U != 4) return Reason::bad_version;
   const std::size_t header = ip.header_length();
-  if (header < sizeof(Ipv4Header) || header > available) return bad(Reason::bad_header_length);
+  if (header < sizeof(Ipv4Header) || header > available) return Reason::bad_header_length;
   const std::size_t total = ip.total_length.host();
-  if (total < header || total > available) return bad(Reason::bad_total_length);
-  if (ChecksumSum{}.add(bytes.subspan(view.network, header)).folded() != 0xffff) return bad(Reason::bad_ip_checksum);
+  if (total < header || total > available) return Reason::bad_total_length;
+  const ChecksumSum sum = header == sizeof(Ipv4Header) ? ChecksumSum{}.add(ip) : ChecksumSum{}.add(bytes.subspan(view.network, header));
+  if (sum.folded() != 0xffff) return Reason::bad_ip_checksum;
 
   frame.resize(view.network + total);  // Ethernet pads to 60 bytes
   view.family = Family::ipv4;
@@ -101,9 +102,9 @@ Result<PacketView, Reason> parse_ipv4(Frame& frame, PacketView view) {
   view.flow = {{IpAddress::v4(ip.source), {}}, {IpAddress::v4(ip.target), {}}, ip.protocol};
   if (!view.later_fragment) read_transport(frame.bytes(), view);
   if (view.fragment)
-    if (const Reason r = check_fragment(view); r != Reason::none) return bad(r);
-  if (!offload_fits(frame, view)) return bad(Reason::bad_offload);
-  return view;
+    if (const Reason r = check_fragment(view); r != Reason::none) return r;
+  if (!offload_fits(frame, view)) return Reason::bad_offload;
+  return Reason::none;
 }
 
 /// The options of a hop-by-hop header, as every node on the way looks at them (RFC 8200, 4.2 and 4.3).
@@ -126,23 +127,23 @@ Reason check_hop_by_hop(std::span<const std::byte> options) {
   return Reason::none;
 }
 
-Result<PacketView, Reason> parse_ipv6(Frame& frame, PacketView view) {
+Reason parse_ipv6(Frame& frame, PacketView& view) {
   const auto bytes = frame.bytes();
   const std::size_t available = bytes.size() - view.network;
-  if (available < sizeof(Ipv6Header)) return bad(Reason::runt);
+  if (available < sizeof(Ipv6Header)) return Reason::runt;
   const auto& ip = header_at<Ipv6Header>(bytes, view.network);
-  if (ip.version_class_flow.host() >> 28U != 6) return bad(Reason::bad_version);
+  if (ip.version_class_flow.host() >> 28U != 6) return Reason::bad_version;
   const std::size_t total = sizeof(Ipv6Header) + ip.payload_length.host();
-  if (total > available) return bad(Reason::bad_total_length);
+  if (total > available) return Reason::bad_total_length;
 
   const IpAddress source = IpAddress::v6(ip.source);
   const IpAddress target = IpAddress::v6(ip.target);
-  if (source.is_v4() || target.is_v4()) return bad(Reason::mapped_address);
+  if (source.is_v4() || target.is_v4()) return Reason::mapped_address;
   const Protocol first = ip.next_header;
-  if (first == Ipv6Extension::kHopByHop && ip.payload_length == Be16{0}) return bad(Reason::jumbogram);
+  if (first == Ipv6Extension::kHopByHop && ip.payload_length == Be16{0}) return Reason::jumbogram;
   const auto packet = bytes.first(view.network + total);
   const auto chain = walk_extensions(packet, view.network + sizeof(Ipv6Header), first);
-  if (!chain) return bad(chain.error());
+  if (!chain) return chain.error();
 
   frame.resize(view.network + total);  // Ethernet pads to 60 bytes
   view.family = Family::ipv6;
@@ -164,8 +165,8 @@ Result<PacketView, Reason> parse_ipv6(Frame& frame, PacketView view) {
   }
   if (!view.later_fragment) read_transport(packet, view);
   if (view.fragment)
-    if (const Reason r = check_fragment(view); r != Reason::none) return bad(r);
-  if (!offload_fits(frame, view)) return bad(Reason::bad_offload);
+    if (const Reason r = check_fragment(view); r != Reason::none) return r;
+  if (!offload_fits(frame, view)) return Reason::bad_offload;
   if (view.is_icmp() && view.has_transport && !view.fragment) {
     switch (header_at<IcmpHeader>(packet, view.transport).type) {
       case Icmpv6::kListenerQuery:
@@ -174,36 +175,41 @@ Result<PacketView, Reason> parse_ipv6(Frame& frame, PacketView view) {
       default: break;
     }
   }
-  return view;
+  return Reason::none;
 }
 
-Result<PacketView, Reason> parse_arp(const Frame& frame, PacketView view) {
+Reason parse_arp(const Frame& frame, PacketView& view) {
   const auto bytes = frame.bytes();
-  if (bytes.size() - view.network < sizeof(ArpHeader)) return bad(Reason::runt);
+  if (bytes.size() - view.network < sizeof(ArpHeader)) return Reason::runt;
   const auto& arp = header_at<ArpHeader>(bytes, view.network);
   if (arp.hardware != Be16{1} || arp.protocol != Be16{static_cast<std::uint16_t>(EtherType::ipv4)} ||
       arp.hardware_length != 6 || arp.protocol_length != 4)
-    return bad(Reason::arp_ignored);
+    return Reason::arp_ignored;
   view.kind = PacketView::Kind::arp;
   view.flow.source.address = IpAddress::v4(arp.sender_ip);
   view.flow.target.address = IpAddress::v4(arp.target_ip);
-  return view;
+  return Reason::none;
+}
+
+Reason parse_ethernet(Frame& frame, PacketView& view) {
+  const auto bytes = frame.bytes();
+  if (bytes.size() < sizeof(EthernetHeader)) return Reason::runt;
+  view.network = sizeof(EthernetHeader);
+  switch (static_cast<EtherType>(header_at<EthernetHeader>(bytes, 0).type.host())) {
+    case EtherType::ipv4: return parse_ipv4(frame, view);
+    case EtherType::arp: return parse_arp(frame, view);
+    case EtherType::vlan: return Reason::vlan;
+    case EtherType::ipv6: return parse_ipv6(frame, view);
+  }
+  return Reason::not_ip;
 }
 
 }  // namespace
 
 Result<PacketView, Reason> parse_packet(Frame& frame) {
-  const auto bytes = frame.bytes();
-  if (bytes.size() < sizeof(EthernetHeader)) return bad(Reason::runt);
-  PacketView view;
-  view.network = sizeof(EthernetHeader);
-  switch (static_cast<EtherType>(header_at<EthernetHeader>(bytes, 0).type.host())) {
-    case EtherType::ipv4: return parse_ipv4(frame, view);
-    case EtherType::arp: return parse_arp(frame, view);
-    case EtherType::vlan: return bad(Reason::vlan);
-    case EtherType::ipv6: return parse_ipv6(frame, view);
-  }
-  return bad(Reason::not_ip);
+  Result<PacketView, Reason> result{PacketView{}};
+  if (const Reason r = parse_ethernet(frame, *result); r != Reason::none) result = bad(r);
+  return result;
 }
 
 Result<ExtensionChain, Reason> walk_extensions(std::span<const std::byte> bytes, std::size_t at, Protocol first) {

@@ -78,6 +78,7 @@ void process(benchmark::State& state, const Options&, const Shape& shape, const 
     }
   };
   measure_packets(state, prepare, [&] {
+    world.balancer.look_ahead(batch.frames());
     for (std::size_t i = 0; i < kBatch; ++i) verdicts[i] = world.balancer.process(batch[i], world.now);
   });
   for (std::size_t i = 0; i < kBatch; ++i) World::require(verdicts[i], fate_of(kinds[i]).action, fate_of(kinds[i]).reason);

@@ -34,8 +34,7 @@ class IpAddress {
   constexpr IpAddress() : bytes_{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0} {}  // 0.0.0.0
   static constexpr IpAddress v4(Be32 wire) {
     IpAddress a;
-    const auto b = std::bit_cast<std::array<std::uint8_t, 4>>(wire);
-    for (std::size_t i = 0; i < 4; ++i) a.bytes_[12 + i] = b[i];
+    a.bytes_ = std::bit_cast<std::array<std::uint8_t, 16>>(Words{0, 0, kMapped, wire.raw()});
     return a;
   }
   static constexpr IpAddress v4(std::uint32_t host) { return v4(Be32{host}); }
@@ -49,13 +48,12 @@ class IpAddress {
 
   [[nodiscard]] constexpr Family family() const { return is_v4() ? Family::ipv4 : Family::ipv6; }
   [[nodiscard]] constexpr bool is_v4() const {
-    for (std::size_t i = 0; i < 10; ++i)
-      if (bytes_[i] != 0) return false;
-    return bytes_[10] == 0xff && bytes_[11] == 0xff;
+    const auto words = std::bit_cast<Words>(bytes_);
+    return (words[0] | words[1] | (words[2] ^ kMapped)) == 0;
   }
   /// REQUIRES: is_v4()
   [[nodiscard]] constexpr Be32 v4_wire() const {
-    return std::bit_cast<Be32>(std::array{bytes_[12], bytes_[13], bytes_[14], bytes_[15]});
+    return Be32::from_raw(std::bit_cast<Words>(bytes_)[3]);
   }
   /// All 16 bytes; IPv4 as ::ffff:a.b.c.d.
   [[nodiscard]] constexpr const std::array<std::uint8_t, 16>& bytes() const { return bytes_; }
@@ -84,6 +82,9 @@ class IpAddress {
   friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;
 
  private:
+  using Words = std::array<std::uint32_t, 4>;  // as the machine loads them
+  static constexpr std::uint32_t kMapped = std::bit_cast<std::uint32_t>(std::array<std::uint8_t, 4>{0, 0, 0xff, 0xff});
+
   std::array<std::uint8_t, 16> bytes_;
 };
 static_assert(sizeof(IpAddress) == 16);

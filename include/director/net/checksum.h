@@ -4,12 +4,15 @@
 // words were loaded. Fields are therefore read and written raw.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "director/net/address.h"
 #include "director/net/endian.h"
+#include "director/net/headers.h"
 
 namespace director {
 
@@ -18,7 +21,19 @@ class ChecksumSum {
  public:
   constexpr ChecksumSum() = default;
   ChecksumSum& add(std::span<const std::byte> bytes);  ///< an odd last byte is padded with zero
-  ChecksumSum& add(const IpAddress& address);
+  /// An IPv4 header without options: what nearly all packets have.
+  ChecksumSum& add(const Ipv4Header& header) {
+    for (const std::uint32_t word : std::bit_cast<std::array<std::uint32_t, 5>>(header)) sum_ += word;
+    return *this;
+  }
+  ChecksumSum& add(const IpAddress& address) {
+    if (address.is_v4()) {
+      sum_ += address.v4_wire().raw();
+    } else {
+      for (const std::uint32_t word : std::bit_cast<std::array<std::uint32_t, 4>>(address.bytes())) sum_ += word;
+    }
+    return *this;
+  }
   constexpr ChecksumSum& add(Be16 word) { return add_folded(word.raw()); }
   /// The difference that replacing `before` by `after` makes: RFC 1624, HC' = ~(~HC + ~m + m').
   constexpr ChecksumSum& replace(Be16 before, Be16 after) {
@@ -31,8 +46,10 @@ class ChecksumSum {
   }
 
   [[nodiscard]] constexpr std::uint16_t folded() const {
-    std::uint64_t s = sum_;
-    while (s >> 16U != 0) s = (s & 0xffffU) + (s >> 16U);
+    std::uint64_t s = (sum_ & 0xffffffffU) + (sum_ >> 32U);  // 33 bits at most
+    s = (s & 0xffffU) + (s >> 16U);                             // 18
+    s = (s & 0xffffU) + (s >> 16U);                             // 16, or one carry more
+    s = (s & 0xffffU) + (s >> 16U);
     return static_cast<std::uint16_t>(s);
   }
   /// What belongs in a checksum field: folded and complemented.
