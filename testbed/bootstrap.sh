@@ -6,11 +6,13 @@
 packages_build="g++ cmake ninja-build pkg-config libmnl-dev libnftnl-dev libcap-ng-dev libfmt-dev \
 libboost-program-options-dev nlohmann-json3-dev libxxhash-dev libbpf-dev"
 packages_lab="python3 iproute2 nftables nginx curl procps"
+# Of lab bench: the load, the director's peers, and the compiler of its shortcuts through the kernel.
+packages_bench_lab="wrk haproxy libnginx-mod-stream clang"
 # The kernel's own IPVS, and the program that drives it, for tests/oracle: neither touches this machine's kernel. An init script of
 # ipvsadm's loads rules at boot only when /etc/default/ipvsadm says so, and install_packages lets nothing start.
 packages_oracle="user-mode-linux ipvsadm"
 packages_test="libgtest-dev python3-pytest python3-scapy ethtool tcpdump bind9-dnsutils iputils-ping \
-clang libclang-rt-14-dev $packages_oracle"
+clang libclang-rt-14-dev $packages_oracle $packages_bench_lab"
 # Written for the kernel's IPVS, and tests as they are: ldirectord steers the director through vsadm, the exporter reads its
 # --proc-dir. Recommended packages (a syslog daemon, more collectors) stay out.
 packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
@@ -57,7 +59,7 @@ ensure_packages() {
 
 install_packages() (
   log=$(mktemp)
-  # Debian would start nginx, docker, ldirectord and the exporter as services of this machine; lab and tests want the programs only.
+  # Debian would start nginx, haproxy, docker, ldirectord and the exporter as services of this machine; lab and tests want the programs only.
   policy=/usr/sbin/policy-rc.d
   trap 'rm -f "$log" "$log.failed" "${made_policy:-}"' EXIT
   trap 'exit 130' INT TERM HUP
@@ -67,7 +69,7 @@ install_packages() (
     chmod 755 "$policy"
   fi
   fresh=
-  for service in nginx:nginx.service ldirectord:ldirectord.service \
+  for service in nginx:nginx.service haproxy:haproxy.service ldirectord:ldirectord.service \
     prometheus-node-exporter:prometheus-node-exporter.service dockerd:docker.socket dockerd:docker.service containerd:containerd.service; do
     command -v "${service%%:*}" >/dev/null || fresh="$fresh $service"
   done
@@ -116,32 +118,39 @@ show_progress() {
   done
 }
 
-# build_programs TARGET...: configures when it must, compiles what changed; silent when there is nothing to do.
+# build_programs PRESET FOLDER TARGET...: configures when it must, compiles what changed; silent when there is nothing to do.
 build_programs() {
+  preset=$1 build=$root/$2
+  shift 2
   if [ ! -w "$root" ]; then
-    [ -x "$root/build/director" ] && return 0
+    [ -x "$build/director" ] && return 0
     note "$(basename "$0"): $root can't be written to; clone it to a folder of yours, or let root build it once"
     exit 4
   fi
-  mkdir -p "$root/build"
+  mkdir -p "$build"
   (
     flock 9 # two labs started at once build once
-    if [ ! -f "$root/build/build.ninja" ]; then
+    if [ ! -f "$build/build.ninja" ] || ! clang_as_then; then
       note "$(basename "$0"): configuring the build"
       # The unit tests need packages that a lab does not; tests/run turns them on.
       [ -z "$(lacking libgtest-dev)" ] && tests=ON || tests=OFF
-      (cd "$root" && cmake --preset dev -D DIRECTOR_TESTS=$tests >build/configure.log 2>&1) || {
-        tail -n 20 "$root/build/configure.log" >&2
+      (cd "$root" && cmake --preset "$preset" -D DIRECTOR_TESTS=$tests >"$build/configure.log" 2>&1) || {
+        tail -n 20 "$build/configure.log" >&2
         note "$(basename "$0"): cmake could not configure the build"
         exit 4
       }
     fi
-    case $(ninja -C "$root/build" -n "$@" 2>&1 | tail -n 1) in
+    case $(ninja -C "$build" -n "$@" 2>&1 | tail -n 1) in
       *'no work to do.') ;;
       *)
         note "$(basename "$0"): building $*"
-        ninja -C "$root/build" "$@" 9>&- >&2 || exit 1
+        ninja -C "$build" "$@" 9>&- >&2 || exit 1
         ;;
     esac
-  ) 9>"$root/build/.lock"
+  ) 9>"$build/.lock"
+}
+
+# clang_as_then: not when clang came after the build was configured; without it that has no shortcuts.
+clang_as_then() {
+  ! grep -q '^BPF_CLANG:.*-NOTFOUND$' "$build/CMakeCache.txt" || ! command -v clang >/dev/null
 }

@@ -11,7 +11,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+import bench.contenders
+import bench.rounds
+import bench.works
 import demo
 import doctor
 import netns
@@ -58,6 +62,12 @@ def do_demo(options, _command) -> int:
         return private.run(_myself())
     return demo.main(options.servers, options.requests, device=options.device, scheduler=options.scheduler,
                      offload=options.offload, director=options.director, family=options.family)
+
+
+def do_bench(options, _command) -> int:
+    if private.needed():
+        return private.run(_myself())
+    return bench.rounds.main(options)
 
 
 def do_up(options, _command) -> int:
@@ -238,6 +248,18 @@ def _requests(text: str) -> int:
     return count
 
 
+def _words(known):
+    """A list with commas, of what is known."""
+
+    def read(text: str) -> list[str]:
+        words = [word for word in text.split(",") if word]
+        if unknown := [word for word in words if word not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not of {', '.join(known)}")
+        return words
+
+    return read
+
+
 def parser() -> Parser:
     common = Parser(add_help=False)
     # SUPPRESS: absent after the verb must not undo what stood before it.
@@ -286,6 +308,17 @@ def parser() -> Parser:
     added.add_argument("--dot", dest="format", action="store_const", const="dot")
     added = verb("logs", do_logs, "what the programs in a lab wrote", named)
     added.add_argument("node", nargs="?")
+    added = verb("bench", do_bench, "how fast: the director beside the kernel and proxies, all in the same lab")
+    works, contenders = list(bench.works.WORKS), list(bench.contenders.NAMES)
+    added.add_argument("--quick", action="store_true", help="one round of short samples: under three minutes")
+    added.add_argument("--rounds", type=_requests, metavar="N", help="how often each contender is visited (default 5)")
+    added.add_argument("--only", type=_words(works), default=works, metavar="WORK,...", help=", ".join(works))
+    added.add_argument("--contenders", type=_words(contenders), default=contenders, metavar="NAME,...", help=", ".join(contenders))
+    added.add_argument("--accelerate", metavar="HOW", help="what the director's --accelerate is given: off for no shortcuts")
+    added.add_argument("--seconds", type=float, metavar="S", help="of a sample (default 2)")
+    added.add_argument("--size", type=_requests, metavar="MIB", help="of a bulk transfer (default 1024)")
+    added.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    added.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
     verb("doctor", do_doctor, "check this machine")
     return top
 

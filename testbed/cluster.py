@@ -381,16 +381,20 @@ class Lab:
 
     def wait_for_service(self, seconds: float = 10) -> None:
         """Until the client's curl gets a page from every VIP."""
+        for url in self.topology.urls:
+            self.wait_for(url, seconds)
 
-        def served(url: str) -> bool:
+    def wait_for(self, url: str, seconds: float = 10) -> None:
+        """Until the client's curl gets a page from there."""
+
+        def served() -> bool:
             answer = self.exec("client", ["curl", "-s", "-m", "2", "-o", os.devnull, url], check=False)
             return answer.returncode == 0
 
-        for url in self.topology.urls:
-            try:
-                netns.wait_until(lambda: served(url), seconds, f"a page from {url}")
-            except netns.DeadlinePassed:
-                raise LabError(f"no page from {url} within {seconds:g} s; the director says: {self.log_tail('director')}") from None
+        try:
+            netns.wait_until(served, seconds, f"a page from {url}")
+        except netns.DeadlinePassed:
+            raise LabError(f"no page from {url} within {seconds:g} s; the director says: {self.log_tail('director')}") from None
 
     # --- the director in a container: its network namespace is that of a container that only waits ---
 

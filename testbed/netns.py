@@ -173,6 +173,17 @@ def get_sysctl(namespace: str, key: str) -> str:
     return run([*enter(namespace), "sysctl", "-n", key]).stdout.strip()
 
 
+def load_nft(namespace: str, rules: str) -> None:
+    """A ruleset as text, in one step."""
+    run([*enter(namespace), "nft", "-f", "-"], input=rules)
+
+
+def nft_counter(namespace: str, family: str, table: str, name: str) -> dict:
+    """A named counter: "packets" and "bytes"."""
+    answer = json.loads(run([*enter(namespace), "nft", "-j", "list", "counter", family, table, name]).stdout)
+    return next(entry["counter"] for entry in answer["nftables"] if "counter" in entry)
+
+
 def switch_offloads_off(namespace: str, interface: str) -> None:
     """For the tests that prove both ways work; nothing else may call this."""
     run([*enter(namespace), "ethtool", "-K", interface, "tx", "off", "rx", "off", "gso", "off", "gro", "off", "tso", "off"])

@@ -44,6 +44,12 @@ def warn(text: str) -> None:
     tell(f" {paint(WARN, YELLOW, sys.stderr)} {text}")
 
 
+def progress(text: str) -> None:
+    """A line that the next one takes the place of, and "" takes away; only where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text[:os.get_terminal_size(sys.stderr.fileno()).columns - 1]}", end="", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def step(text: str):
     """A tick and the time it took, when it is over; the caller reports what went wrong."""
