@@ -35,6 +35,8 @@ class Contender:
 
     def up(self) -> None:
         self.lab.up()
+        for namespace in self.lab.namespaces():  # hosts that ask for IPv6 routers are no idleness
+            netns.set_sysctl(namespace, "net.ipv6.conf.all.disable_ipv6", "1")
         client = self.lab.namespace("client")
         # Ten thousands of connections in a few seconds want more than the usual 28,000 ports.
         netns.set_sysctl(client, "net.ipv4.ip_local_port_range", "1024 65535")
@@ -171,7 +173,8 @@ global
   maxconn 4000
 defaults
   mode tcp
-  option splice-auto
+  option splice-request
+  option splice-response
   timeout connect 5s
   timeout client 60s
   timeout server 60s
@@ -245,6 +248,10 @@ class Director(Contender):
             if "walk through the director" in line:
                 return line.partition("walk through the director")[2].strip(" :") or line
         return ""
+
+    def decapsulates(self) -> bool:
+        """Whether the servers take tunnels apart in user space, the kernel having no ipip: a second director, in effect."""
+        return any(what.endswith(" realserver") and process.alive() for what, process in self.lab.processes.items())
 
 
 @functools.cache

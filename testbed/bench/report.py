@@ -76,8 +76,14 @@ def notes(result: dict) -> list[str]:
         names = ", ".join(name for name, its in result["shortcuts"].items() if its == state)
         told.append(f"Shortcuts through the kernel: {state} ({names})" if state == "active" else
                     f"No shortcuts through the kernel: {state} ({names})")
+    if result["decapsulators"]:
+        told.append(f"This kernel takes no tunnels apart: a program on each server does, and its work is in the figures of "
+                    f"{', '.join(result['decapsulators'])}.")
+    if any(row["work"] == "udp-small" and row["samples"] for row in result["rows"]):
+        told.append("Datagrams: from one sender or two, whichever got more through. Where the kernel forwards, the sender's own call "
+                    "does it: as many arrive as are sent, and both processors are full.")
     if any(row["work"].startswith("bulk") for row in result["rows"]) and result["bulk_mib"] != 1024:
-        told.append(f"Bulk transfers of {result['bulk_mib']} MiB.")
+        told.append(f"Bulk transfers: {result['bulk_mib']} MiB.")
     rates = {work: row[key][0] for row in result["rows"] for work, key in (("latency-p50", "rate"), ("cpu-per-packet", "rate"))
              if row["work"] == work and row.get(key)}
     if "latency-p50" in rates:

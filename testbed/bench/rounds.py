@@ -12,6 +12,7 @@ import platform
 import secrets
 import statistics
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,12 +22,12 @@ import netns
 import screen
 from bench import report
 from bench.contenders import CantRun, Contender, Director, make
-from bench.works import LOADS, WORKS, Plan, Sample, switches, ticks, wrk
+from bench.works import LOADS, WORKS, Plan, Sample, make_bulk_file, switches, ticks, wrk
 from cluster import FAILED, OK, LabError
 from screen import say
 
 FULL = Plan(seconds=2, size=1 << 30, idle=5)
-QUICK = Plan(seconds=1, size=1 << 28, idle=2)
+QUICK = Plan(seconds=1, size=1 << 28, idle=3)
 MOST_REQUESTS = 5000.0  # a second of paced.py: it is Python, and must not be what is measured
 WARM_UP = 1  # second
 
@@ -86,14 +87,18 @@ class Bench:
         self.made: list[Contender] = []
         self.others: list[float] = []
         self.shortcuts: dict[str, str] = {}  # of the director's contenders: "active", or why not
+        self.decapsulators: list[str] = []
         guesses = {load: 1.2 * plan.seconds + 1.2 for load in self.loads}
         steps = [("up", 3.0)] * len(names) + [("warm", WARM_UP + 0.5)] * len(names)
         steps += [(load, guesses[load]) for load in self.loads] * len(names) * rounds
-        steps += [("idle", plan.idle + 2)] * rounds if "idle" in works else []
+        steps += [("idle", plan.idle + min(3.0, plan.idle) + 1)] * rounds if "idle" in works else []
         self.clock = Clock(steps)
 
     def run(self) -> None:
         with contextlib.ExitStack() as labs:
+            if {"bulk-down", "bulk-up", "cpu-per-gb"} & set(self.works):
+                folder = labs.enter_context(tempfile.TemporaryDirectory(prefix="lab-bench-"))
+                self.plan = replace(self.plan, file=make_bulk_file(Path(folder), self.plan.size))
             for name in self.names:
                 self._bring_up(name, labs)
             self._warm_up()
@@ -116,6 +121,8 @@ class Bench:
         self.made.append(made)
         if isinstance(made, Director):
             self.shortcuts[name] = made.no_shortcuts() or "active"
+            if made.decapsulates():
+                self.decapsulators.append(name)
 
     def _give_up(self, name: str, why: str) -> None:
         for (_, contender), row in self.rows.items():
@@ -188,7 +195,7 @@ class Bench:
                 made.lab.stop_director()
                 made.start()
             waiting.append((made, row))
-        settled = time.monotonic() + min(1.0, self.plan.idle)
+        settled = time.monotonic() + min(3.0, self.plan.idle)  # it announces its addresses twice, a second apart
         netns.wait_until(lambda: time.monotonic() > settled, 5, "the last words of the start")
         before = [(switches(made), ticks(made)) for made, _ in waiting]
         began = time.monotonic()
@@ -215,6 +222,7 @@ class Bench:
             "director": version(),
             "build": cluster.BUILD.name,
             "shortcuts": self.shortcuts,
+            "decapsulators": self.decapsulators,
             "rounds": self.rounds,
             "sample_seconds": self.plan.seconds,
             "bulk_mib": self.plan.size >> 20,
@@ -239,18 +247,26 @@ def version() -> str:
 def main(options) -> int:
     plan = QUICK if options.quick else FULL
     if options.seconds:
-        plan = replace(plan, seconds=options.seconds, idle=min(plan.idle, options.seconds))
+        plan = replace(plan, seconds=options.seconds, idle=plan.idle if options.seconds >= 1 else options.seconds)
     if options.size:
         plan = replace(plan, size=options.size << 20)
     rounds = options.rounds or (1 if options.quick else 5)
     bench = Bench(options.contenders, options.only, rounds, plan, options.accelerate or "")
-    with screen.step(f"{len(options.contenders)} contenders, {len(options.only)} works, {rounds} rounds"):
-        bench.run()
+    interrupted = None
+    try:
+        with screen.step(f"{len(options.contenders)} contenders, {len(options.only)} works, {rounds} rounds"):
+            bench.run()
+    except KeyboardInterrupt as signal:  # the labs are gone by now; what was measured until then is told
+        interrupted = signal
     result = bench.result()
-    say()
-    say(report.table(result))
-    if options.json:
-        report.write_json(result, options.json)
-    if options.svg:
-        report.write_chart(result, options.svg)
-    return OK if any(row["samples"] for row in result["rows"]) else FAILED
+    measured = any(row["samples"] for row in result["rows"])
+    if measured or not interrupted:
+        say()
+        say(report.table(result))
+        if options.json:
+            report.write_json(result, options.json)
+        if options.svg:
+            report.write_chart(result, options.svg)
+    if interrupted:
+        raise interrupted
+    return OK if measured else FAILED

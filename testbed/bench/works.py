@@ -5,6 +5,7 @@ A load may give more than one row (a download has a speed and a price). Every fu
 and knows no contender by name.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -34,7 +35,8 @@ class Plan:
     seconds: float  # of a sample of requests or datagrams
     size: int  # bytes of a bulk transfer
     idle: float  # seconds of doing nothing
-    packet_rate: int = 20_000  # a second, when the price of a packet is what is wanted
+    file: Path = Path("/nonexistent")  # what is transferred
+    packet_rate: int = 50_000  # a second, when the price of a packet is what is wanted
     request_rate: float = 1000  # a second, when the time of a request is what is wanted; rounds.py finds it
 
 
@@ -86,18 +88,48 @@ def latency(made: Contender, plan: Plan) -> Sample:
 # --- bulk ---
 
 
-def bulk_file(made: Contender, size: int) -> Path:
-    """A hole of that size which the servers serve, and the client sends."""
-    file = made.lab.folder / "files" / "bulk"
-    if not file.exists() or file.stat().st_size != size:
-        with file.open("wb") as hole:
-            hole.truncate(size)
+def make_bulk_file(folder: Path, size: int) -> Path:
+    """A hole of that size, one for all labs, read once: it is memory then, also where `folder` is on a disk."""
+    file = folder / "bulk"
+    with file.open("w+b") as hole:
+        hole.truncate(size)
+        piece = bytearray(1 << 20)
+        while hole.readinto(piece):
+            pass
     return file
+
+
+def serve(made: Contender, file: Path) -> None:
+    link = made.lab.folder / "files" / file.name
+    if not link.is_symlink():
+        link.symlink_to(file)
+
+
+@contextlib.contextmanager
+def apart(made: Contender):
+    """Client and servers on a processor each, as if they were two machines; who forwards is where the scheduler wants.
+
+    Left to the scheduler both are on one at times, and then a transfer is half as fast, whoever forwards.
+    """
+    everywhere = sorted(os.sched_getaffinity(0))
+    servers = [process.pid for what, process in made.lab.processes.items() if what.endswith(" nginx")]
+    if len(everywhere) < 2:
+        yield
+        return
+    for pid in servers:
+        os.sched_setaffinity(pid, everywhere[1:2])
+    os.sched_setaffinity(0, everywhere[:1])  # what is started here inherits it
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        for pid in servers:
+            os.sched_setaffinity(pid, everywhere)
 
 
 def curl(made: Contender, kind: str, size: int, *words: str) -> tuple[float, Meter]:
     """Bytes a second."""
-    with Meter() as spent:
+    with apart(made), Meter() as spent:
         answer = made.lab.exec("client", ["curl", "-sS", "-m", "60", "-o", os.devnull, "-w", f"%{{size_{kind}}} %{{speed_{kind}}}",
                                           *words], timeout=90, check=False)
     if answer.returncode != 0:
@@ -109,14 +141,13 @@ def curl(made: Contender, kind: str, size: int, *words: str) -> tuple[float, Met
 
 
 def down(made: Contender, plan: Plan) -> Sample:
-    bulk_file(made, plan.size)
-    speed, spent = curl(made, "download", plan.size, f"{made.url}bulk")
+    serve(made, plan.file)
+    speed, spent = curl(made, "download", plan.size, made.url + plan.file.name)
     return Sample({"bulk-down": speed / 1e6, "cpu-per-gb": spent.ours / (plan.size / 1e9)}, spent)
 
 
 def up(made: Contender, plan: Plan) -> Sample:
-    file = bulk_file(made, plan.size)
-    speed, spent = curl(made, "upload", plan.size, "-H", "Expect:", "-T", str(file), f"{made.url}sink")
+    speed, spent = curl(made, "upload", plan.size, "-H", "Expect:", "-T", str(plan.file), f"{made.url}sink")
     return Sample({"bulk-up": speed / 1e6}, spent)
 
 
@@ -135,17 +166,19 @@ def flood(made: Contender, seconds: float, senders: int, rate: float = 0) -> Flo
     made.check_datagrams()
     address, port = made.names
     before = made.datagrams(SIZE)
-    start = time.monotonic() + 0.15 + 0.15 * senders
+    start = time.monotonic() + 0.3 + 0.2 * senders  # Python starts, and makes its sockets, before
     command = [*netns.enter(made.lab.namespace("client")), sys.executable, str(HERE / "flood.py"), address, str(port), str(start),
                str(seconds), str(rate)]
-    with Meter() as spent:
-        programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(senders)]
-        try:
-            results = [json.loads(program.communicate(timeout=seconds + 30)[0]) for program in programs]
-        finally:
-            for program in programs:
-                program.kill()
-                program.wait()
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(senders)]
+    try:
+        netns.wait_until(lambda: time.monotonic() > start, 5, "the senders")
+        with Meter() as spent:
+            netns.wait_until(lambda: time.monotonic() > start + seconds, seconds + 5, "the datagrams")
+        results = [json.loads(program.communicate(timeout=30)[0]) for program in programs]
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
     arrived, last = made.datagrams(SIZE), -1
     while arrived != last:  # what still waits in queues
         last, arrived = arrived, made.datagrams(SIZE)
