@@ -57,7 +57,9 @@ def panel(work: str, rows: list[dict], absent: dict[str, str], x: float, y: floa
     parts = [text(x, y + 14, about.title[0].upper() + about.title[1:], "h2"),
              text(x, y + 30, f"{about.unit}; {'more' if about.more_is_better else 'less'} is better; at the right × none", "faint small")]
     measured = {row["contender"]: row for row in rows if row["samples"]}
-    top = max((row["high"] for row in measured.values()), default=0) or 1
+    # One wild sample must not press all bars flat: what reaches further is cut off.
+    top = min(max((row["high"] for row in measured.values()), default=0),
+              1.3 * max((row["median"] for row in measured.values()), default=0)) or 1
     left, first = x + LABEL, y + HEAD
     if "nft" in measured:
         at = left + BARS * measured["nft"]["median"] / top
@@ -69,7 +71,7 @@ def panel(work: str, rows: list[dict], absent: dict[str, str], x: float, y: floa
         told = f"{row['contender']}: {row['median']:,.6g} {row['unit']}, from {row['low']:,.6g} to {row['high']:,.6g}"
         parts.append(f'<rect class="{kind(row["contender"])}" x="{left:g}" y="{middle - BAR / 2:g}" width="{width:.1f}" height="{BAR}" '
                      f'rx="2"><title>{escape(told)}</title></rect>')
-        low, high = (left + BARS * row[key] / top for key in ("low", "high"))
+        low, high = (left + BARS * min(1, row[key] / top) for key in ("low", "high"))
         if high - low > 1:
             parts.append(f'<line class="spread" x1="{low:.1f}" y1="{middle:g}" x2="{high:.1f}" y2="{middle:g}"/>')
         parts.append(text(max(left + width, high) + 6, middle + 4, figure(row["median"]), "figure small"))
