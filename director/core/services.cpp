@@ -455,6 +455,13 @@ void Balancer::for_each_connection(Instant now, const std::function<void(const C
   });
 }
 
+std::size_t Balancer::for_some_connections(std::size_t first, std::size_t count, Instant now,
+                                           const std::function<void(const ConnectionRow&)>& visit) const {
+  return connections_.for_some(first, count, [&](const Connection& c) {
+    if (!connections_.is_due(c, now) && c.has_request_path) visit(row_of(c, now));
+  });
+}
+
 std::optional<Balancer::ConnectionRow> Balancer::find_connection(const FlowKey& flow, Instant now) {
   const Connection* c = connections_.find(flow).connection;
   if (c == nullptr || connections_.is_due(*c, now)) return {};

@@ -109,9 +109,15 @@ class Balancer {
     bool from_sync = false;    ///< another director told us of it
   };
   void for_each_connection(Instant now, const std::function<void(const ConnectionRow&)>& visit) const;
+  /// The same for `count` rows of the table from `first` on, so that a big table can be gone through bit by bit. Returns the row to
+  /// go on with; 0: that was the last.
+  std::size_t for_some_connections(std::size_t first, std::size_t count, Instant now,
+                                   const std::function<void(const ConnectionRow&)>& visit) const;
   /// The connection a packet of this flow belongs to, in either direction.
   [[nodiscard]] std::optional<ConnectionRow> find_connection(const FlowKey& flow, Instant now);
   [[nodiscard]] std::size_t connection_count() const { return connections_.size(); }
+  /// How many there may be.
+  [[nodiscard]] std::size_t connection_limit() const { return connections_.most(); }
   /// The "size=" of ipvsadm -L: buckets of the connection table.
   [[nodiscard]] std::size_t bucket_count() const { return connections_.bucket_count(); }
 

@@ -163,6 +163,15 @@ class ConnectionTable {
       if (const Connection& c = at(i); c.live) visit(c);
   }
 
+  /// Visits those among the rows [first, first + count). Returns the row to go on with; 0: that was the last.
+  template <typename Visit>
+  std::size_t for_some(std::size_t first, std::size_t count, Visit visit) const {
+    const std::size_t end = std::min<std::size_t>(used_, first + count);
+    for (; first < end; ++first)
+      if (const Connection& c = at(static_cast<std::uint32_t>(first)); c.live) visit(c);
+    return first < used_ ? first : 0;
+  }
+
   /// Looks at the next `count` rows, around and around, for a connection that pleases; nullptr: none of them.
   template <typename Match>
   [[nodiscard]] Connection* sweep(std::size_t count, Match match) {
