@@ -33,6 +33,7 @@ EventLoop::EventLoop(Balancer& balancer, std::span<const std::unique_ptr<Device>
       epoll_(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       timer_(checked(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create")),
       to_send_(devices.size()) {
+  statistics_.devices.resize(devices.size());
   add(timer_.get(), {EventKind::timer, 0});
   for (std::uint32_t i = 0; i < devices_.size(); ++i) add(devices_[i]->descriptor(), {EventKind::device, i});
 }
@@ -77,7 +78,7 @@ void EventLoop::run_once() {
     const auto ref = std::bit_cast<EventRef>(std::uint64_t{events[static_cast<std::size_t>(i)].data.u64});
     switch (ref.kind) {
       case EventKind::device:
-        serve_device(*devices_[ref.index], now);
+        serve_device(ref.index, now);
         break;
       case EventKind::part:
         parts_[ref.index](now);
@@ -93,6 +94,7 @@ void EventLoop::run_once() {
   if (balancer_.next_deadline() <= now) balancer_.expire(now);
   for (const Handler& settled : settled_) settled(now);
   flush(now);
+  statistics_.turns.observe(static_cast<std::uint64_t>((clock::now() - now).count()));
 }
 
 /// One timer for every deadline. It is set again only for an earlier one: connections put theirs off with
@@ -126,9 +128,10 @@ void EventLoop::serve_signals(Instant now) {
 // --- frames
 // -----------------------------------------------------------------------------------------------------------
 
-void EventLoop::serve_device(Device& device, Instant now) {
+void EventLoop::serve_device(std::uint32_t index, Instant now) {
   batch_.clear();
-  device.receive(batch_);
+  devices_[index]->receive(batch_);
+  if (const std::size_t frames = batch_.frames().size(); frames != 0) statistics_.devices[index].received.observe(frames);
   balancer_.look_ahead(batch_.frames());
   for (Frame& frame : batch_.frames()) {
     if (recorder_ != nullptr) recorder_->received(frame, now);
@@ -160,6 +163,7 @@ void EventLoop::transmit_noted() {
   for (std::size_t i = 0; i < to_send_.size(); ++i) {
     if (to_send_[i].empty()) continue;
     devices_[i]->transmit(to_send_[i]);
+    statistics_.devices[i].sent.observe(to_send_[i].size());
     to_send_[i].clear();
   }
   balancer_.outbox().clear();

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <numeric>
 
 #include "director/io/memory_device.h"
 #include "director/io/recorder.h"
@@ -92,6 +93,21 @@ TEST_F(EventLoopTest, KeepsAFlowInOrderWhereTheCoreMakesFrames) {
     sequences.push_back(line.substr(at, line.find_first_of(" )", at) - at));
   }
   EXPECT_EQ(sequences, (std::vector<std::string>{"seq=99", "seq=100", "seq=1100", "seq=2100", "seq=3100"}));
+}
+
+TEST_F(EventLoopTest, CountsItsBatchesAndTurns) {
+  serve(Method::direct);
+  EventLoop loop(balancer_, devices_, nullptr);
+  for (const char* port : {"4000", "4001", "4002"})
+    push(("tcp 10.9.0.1:" + std::string{port} + " > 10.9.0.100:80 [S]").c_str());
+  loop.run_once();
+  const LoopStatistics& counted = loop.statistics();
+  ASSERT_EQ(counted.devices.size(), 1U);
+  EXPECT_EQ(counted.devices[0].received.sum, 3U);
+  EXPECT_EQ(counted.devices[0].received.buckets[2], 1U) << "one batch of 3 or 4";
+  EXPECT_EQ(counted.devices[0].sent.sum, 3U);
+  EXPECT_EQ(std::accumulate(counted.turns.buckets.begin(), counted.turns.buckets.end(), std::uint64_t{0}), 1U);
+  EXPECT_GT(counted.turns.sum, 0U);
 }
 
 TEST_F(EventLoopTest, SendsWhatChangesMadeTheCoreSay) {

@@ -1,7 +1,8 @@
 // EventLoop: one epoll, one thread. Carries frames between devices and the core and wakes the parts that
 // wait.
 //
-// Decides nothing: a frame's fate is the core's Verdict. The clock is read once per wake-up. Sleeps until a
+// Decides nothing: a frame's fate is the core's Verdict. The clock is read once per wake-up (and once at its end, for
+// the statistics). Sleeps until a
 // descriptor is ready or the earliest deadline comes; an idle director does not wake at all.
 //
 // The way of a batch: receive up to 64 frames of one device, process each, note each for its egress device in
@@ -17,6 +18,7 @@
 
 #include "director/core/balancer.h"
 #include "director/io/device.h"
+#include "director/io/loop_statistics.h"
 #include "director/io/unique_fd.h"
 
 namespace director {
@@ -48,6 +50,8 @@ class EventLoop {
   /// Transmits what the core made outside of a batch: after changes applied before the loop runs.
   void flush(Instant now);
 
+  [[nodiscard]] const LoopStatistics& statistics() const { return statistics_; }
+
  private:
   /// What an epoll event belongs to.
   enum class EventKind : std::uint32_t { device, part, signal, timer };
@@ -57,7 +61,7 @@ class EventLoop {
   };
 
   void add(int descriptor, EventRef ref);
-  void serve_device(Device& device, Instant now);
+  void serve_device(std::uint32_t index, Instant now);
   void serve_signals(Instant now);
   void note(Frame& frame, DeviceId egress, Reason reason, Instant now);
   void note_outbox(Instant now);
@@ -79,6 +83,7 @@ class EventLoop {
   std::vector<std::vector<Frame*>> to_send_;  // by egress device
   std::size_t noted_ = 0;                     // entries of the outbox already in to_send_
   Instant armed_ = kNever;
+  LoopStatistics statistics_;
   bool stopped_ = false;
 };
 
