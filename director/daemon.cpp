@@ -37,6 +37,7 @@ Daemon::Daemon(const Config& config)
         collect_carried(now);  // counters are asked for
         return serve_command(request, balancer_, now);
       }) {
+  listen_to_http();
   open_devices();
   loop_.emplace(balancer_, devices_, recorder_ ? &*recorder_ : nullptr);
   for (const SetTunable& knob : config_.tunables) tell(knob, clock::now());
@@ -50,6 +51,7 @@ Daemon::Daemon(const Config& config)
   listen_to_neighbours();
   listen_to_vsadm();
   mirror_proc();
+  serve_http();
   loop_->on_settled([this](Instant) { join_sync_group(); });
   loop_->on_settled([this](Instant) { guard_host(); });
   loop_->on_settled([this](Instant) { listen_to_neighbours(); });
@@ -170,6 +172,26 @@ void Daemon::mirror_proc() {
   mirror_.emplace(config_.proc_dir, balancer_, clock::now());
   loop_->wake_at([this] { return mirror_->next_deadline(); });
   loop_->on_settled([this](Instant now) { mirror_->due(now); });
+}
+
+void Daemon::listen_to_http() {
+  if (!config_.http) return;
+  http_.emplace(*config_.http, [this](const HttpRequest& request, Instant now) {
+    collect_carried(now);  // counters are asked for
+    return site_->answer(request, now);
+  });
+}
+
+void Daemon::serve_http() {
+  if (!http_) return;
+  site_.emplace(balancer_, loop_->statistics(), DIRECTOR_VERSION, clock::now());
+  loop_->watch(http_->descriptor(), [this](Instant now) { http_->ready(now); });
+  loop_->wake_at([this] { return std::min(http_->next_deadline(), site_->next_deadline()); });
+  loop_->on_settled([this](Instant now) {
+    http_->due(now);
+    site_->due(now);
+  });
+  log::info("http", {{"url", fmt::format("http://{}/", format_as(*config_.http))}});
 }
 
 /// A backup's group on a host's interface: the host joins it, so that the frames come at all. A tap has no filter to be opened.

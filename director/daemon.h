@@ -12,6 +12,8 @@
 #include "director/control/kernel_path.h"
 #include "director/control/netlink.h"
 #include "director/core/balancer.h"
+#include "director/http/server.h"
+#include "director/http/site.h"
 #include "director/io/device.h"
 #include "director/io/event_loop.h"
 #include "director/io/multicast.h"
@@ -39,12 +41,15 @@ class Daemon {
   void collect_carried(Instant now);
   void listen_to_vsadm();
   void mirror_proc();
+  void listen_to_http();
+  void serve_http();
   void join_sync_group();
   void catch_signals();
 
   const Config& config_;
   Balancer balancer_;
   CommandSocket control_;  // before the devices: a second director must be refused before it touches any
+  std::optional<HttpServer> http_;  // likewise
   std::vector<std::unique_ptr<Device>> devices_;
   std::vector<Netlink::Watched> watched_;  // devices whose facts the kernel tells
   std::vector<Route> routes_;              // of the others
@@ -53,6 +58,7 @@ class Daemon {
   std::optional<KernelGuard> guard_;
   std::optional<Netlink> netlink_;
   std::optional<ProcMirror> mirror_;
+  std::optional<Site> site_;
   std::optional<MulticastMembership> sync_group_;  // while the backup sync daemon runs
   std::optional<std::uint64_t> joined_;             // the balancer's generation then
   std::unique_ptr<KernelPath> kernel_path_;

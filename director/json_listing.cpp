@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "director/class_text.h"
+#include "director/fate.h"
 #include "director/rules.h"
 
 namespace director {
@@ -86,6 +87,19 @@ Json json_of(const Service& service, Order order) {
   return json;
 }
 
+Json json_of(const Balancer::ConnectionRow& row) {
+  Json json = {
+      {"protocol", lower(format_as(row.protocol))},
+      {"state", row.is_template ? row.assured ? "ASSURED" : "NONE" : std::string{name_of(row.state)}},
+      {"expires", static_cast<double>(row.remaining / std::chrono::milliseconds{1}) / 1000},
+      {"client", json_of(row.client)},
+      {"virtual", json_of(row.virtual_)},
+      {"real", json_of(row.real)}};
+  if (row.is_template) json["template"] = true;
+  if (!row.engine.empty()) json["call_id"] = row.engine_data;
+  return json;
+}
+
 std::string printed(const Json& json) {
   return json.dump(2) + "\n";
 }
@@ -104,20 +118,19 @@ std::string json_connections(const Balancer& balancer, Instant now) {
   std::string text = "{\"connections\": [";
   const char* separator = "\n  ";
   balancer.for_each_connection(now, [&](const Balancer::ConnectionRow& row) {
-    Json json = {
-        {"protocol", lower(format_as(row.protocol))},
-        {"state", row.is_template ? row.assured ? "ASSURED" : "NONE" : std::string{name_of(row.state)}},
-        {"expires", static_cast<double>(row.remaining / std::chrono::milliseconds{1}) / 1000},
-        {"client", json_of(row.client)},
-        {"virtual", json_of(row.virtual_)},
-        {"real", json_of(row.real)}};
-    if (row.is_template) json["template"] = true;
-    if (!row.engine.empty()) json["call_id"] = row.engine_data;
     text += separator;
-    text += json.dump();
+    text += json_of(row).dump();
     separator = ",\n  ";
   });
   return text + "\n]}\n";
+}
+
+std::string json_some_connections(const Balancer& balancer, Instant now, std::size_t most, std::size_t rows) {
+  Json list = Json::array();
+  balancer.for_some_connections(0, rows, now, [&](const Balancer::ConnectionRow& row) {
+    if (list.size() < most) list.push_back(json_of(row));
+  });
+  return printed({{"entries", balancer.connection_count()}, {"connections", list}});
 }
 
 std::string json_classes(const Classifier& classes) {
@@ -155,7 +168,10 @@ std::string json_reasons(const Counters& counters) {
   Json list = Json::array();
   for (std::size_t i = 0; i < kReasonCount; ++i) {
     const auto reason = static_cast<Reason>(i);
-    list.push_back({{"name", name_of(reason)}, {"text", text_of(reason)}, {"count", counters[reason]}});
+    list.push_back({{"name", name_of(reason)},
+                    {"text", text_of(reason)},
+                    {"fate", name_of(fate_of(reason))},
+                    {"count", counters[reason]}});
   }
   return printed({{"reasons", list}});
 }

@@ -54,6 +54,8 @@ po::options_description settings() {
   add("proc-dir", po::value<std::string>()->value_name("DIR"),
       "keep DIR/net/ip_vs, ip_vs_conn, ip_vs_stats, ... as the kernel has them below /proc/net, for exporters that "
       "read those: prometheus-node-exporter --path.procfs=DIR");
+  add("http", po::value<std::string>()->value_name("ADDRESS:PORT"),
+      "serve metrics (/metrics, for Prometheus), /healthz and /api there, to be read only; off unless given");
   add("log-level", po::value<std::string>()->value_name("LEVEL"), "error, warning, info (default) or debug");
   add("log-format", po::value<std::string>()->value_name("logfmt|json"), "of the lines on standard error");
   return all;
@@ -102,6 +104,25 @@ std::vector<SetTunable> parse_tunable(const std::string& text) {
   return *knobs;
 }
 
+Endpoint parse_http(const std::string& text) {
+  const auto wrong = [&](std::string_view why) {
+    refuse(fmt::format("--http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"{}\": {}", text, why));
+  };
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos) wrong("there is no port");
+  std::string_view host = std::string_view{text}.substr(0, colon);
+  const std::string_view port = std::string_view{text}.substr(colon + 1);
+  const bool brackets = host.size() >= 2 && host.front() == '[' && host.back() == ']';
+  if (brackets) host = host.substr(1, host.size() - 2);
+  const auto address = IpAddress::parse(host);
+  if (!address) wrong(host.empty() ? "there is no address" : "the address is no IP address in numbers");
+  if (address->is_v4() == brackets) wrong(brackets ? "brackets are for IPv6" : "an IPv6 address stands in brackets");
+  std::uint16_t number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (error != std::errc{} || end != port.data() + port.size() || number == 0) wrong("the port is a number from 1 to 65535");
+  return {*address, Port::of(number)};
+}
+
 DeviceSpec parse_device(const std::string& text) {
   auto spec = DeviceSpec::parse(text);
   if (!spec) refuse(spec.error().message);
@@ -142,6 +163,7 @@ Config to_config(const po::variables_map& given) {
       for (SetTunable& set : parse_tunable(knob)) config.tunables.push_back(std::move(set));
   config.pcap = text("pcap");
   config.proc_dir = text("proc-dir");
+  if (given.count("http") != 0) config.http = parse_http(text("http"));
   using log::Level;
   config.log_level = one_of(
       given, "log-level",

@@ -4,7 +4,7 @@
 # Sourced by POSIX sh; needs $root, the project's folder. Says what it does on standard error.
 
 packages_build="g++ cmake ninja-build pkg-config libmnl-dev libnftnl-dev libcap-ng-dev libfmt-dev \
-libboost-program-options-dev nlohmann-json3-dev libxxhash-dev libbpf-dev"
+libboost-program-options-dev nlohmann-json3-dev libxxhash-dev libbpf-dev libmicrohttpd-dev"
 packages_lab="python3 iproute2 nftables nginx curl procps"
 # Of lab bench: the load, the director's peers, and the compiler of its shortcuts through the kernel.
 packages_bench_lab="wrk haproxy libnginx-mod-stream clang"
@@ -16,6 +16,8 @@ clang libclang-rt-14-dev $packages_oracle $packages_bench_lab"
 # Written for the kernel's IPVS, and tests as they are: ldirectord steers the director through vsadm, the exporter reads its
 # --proc-dir. Recommended packages (a syslog daemon, more collectors) stay out.
 packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
+# What reads the director's metrics in earnest: the parser of Prometheus's Python client, and a server that scrapes a lab.
+packages_test="$packages_test python3-prometheus-client prometheus"
 # What tests/bench/run needs beyond the build.
 packages_bench="libbenchmark-dev valgrind"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).
@@ -69,7 +71,7 @@ install_packages() (
     chmod 755 "$policy"
   fi
   fresh=
-  for service in nginx:nginx.service haproxy:haproxy.service ldirectord:ldirectord.service \
+  for service in nginx:nginx.service haproxy:haproxy.service ldirectord:ldirectord.service prometheus:prometheus.service \
     prometheus-node-exporter:prometheus-node-exporter.service dockerd:docker.socket dockerd:docker.service containerd:containerd.service; do
     command -v "${service%%:*}" >/dev/null || fresh="$fresh $service"
   done

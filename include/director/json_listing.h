@@ -14,11 +14,13 @@ namespace director {
 std::string json_services(ServiceList services, std::size_t table_size, Order order);
 /// {"connections": [{"protocol", "state", "expires", "client", "virtual", "real"}]}
 std::string json_connections(const Balancer& balancer, Instant now);
+/// {"entries", "connections": [...]}: how many there are, and of those in the table's first `rows` rows the first `most`
+std::string json_some_connections(const Balancer& balancer, Instant now, std::size_t most, std::size_t rows);
 /// {"timeouts": {"tcp", "tcpfin", "udp"}}, in seconds
 std::string json_classes(const Classifier& classes);
 std::string json_daemons(const Balancer& balancer);
 std::string json_timeouts(const Timeouts& timeouts);
-/// {"reasons": [{"name", "text", "count"}]}, all of them
+/// {"reasons": [{"name", "text", "fate", "count"}]}, all of them; fate: "handled", "refused" or "dropped" (fate.h)
 std::string json_reasons(const Counters& counters);
 /// {"tunables": [{"name", "value", "default", "least", "most", "effect"}]}
 std::string json_tunables(const Tunables& tunables);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct Config {
   std::vector<SetTunable> tunables;
   std::string pcap;  ///< empty: record nothing
   std::string proc_dir;  ///< empty: no mirror of /proc/net/ip_vs*
+  std::optional<Endpoint> http;  ///< nothing: no status page, no metrics
   log::Level log_level = log::Level::info;
   log::Format log_format = log::Format::logfmt;
 };

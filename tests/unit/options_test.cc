@@ -42,6 +42,7 @@ TEST(Options, HaveTheDefaultsOfTheManual) {
   EXPECT_EQ(o.config.control, "/run/director/control.sock");
   EXPECT_EQ(o.config.guard, Guard::on);
   EXPECT_EQ(o.config.policy, Policy::improved);
+  EXPECT_FALSE(o.config.http);
   EXPECT_TRUE(o.config.rules.empty());
   EXPECT_TRUE(o.config.tunables.empty());
 }
@@ -57,6 +58,10 @@ TEST(Options, TakeEverythingAtOnce) {
   const Options o = parse({"--device=front=packet:eth0", "--device", "tap:lb0,address=10.9.0.2/24", "--rules",
                            "r", "--guard", "off", "--policy=kernel", "--tune", "sloppy_tcp=1", "--tune",
                            "pmtu_disc=0", "--pcap", "p", "--log-level", "debug", "--log-format", "json"});
+  EXPECT_EQ(parse({"--device", "packet:eth0", "--http", "127.0.0.1:9101"}).config.http,
+            (Endpoint{*IpAddress::parse("127.0.0.1"), Port::of(9101)}));
+  EXPECT_EQ(parse({"--device", "packet:eth0", "--http", "[::1]:80"}).config.http,
+            (Endpoint{*IpAddress::parse("::1"), Port::of(80)}));
   EXPECT_EQ(o.config.devices[0].name, "front");
   EXPECT_EQ(o.config.devices[1].name, "lb0");
   EXPECT_EQ(o.config.rules, "r");
@@ -82,7 +87,16 @@ TEST(Options, SayWhatIsWrong) {
     const char* complaint;
   } const cases[] = {
       {{}, "2: at least one --device is needed"},
-      {{"--device", "packet:eth0", "--http", "127.0.0.1:9101"}, "2: unrecognised option '--http'"},
+      {{"--http", "9101"}, "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"9101\": there is no port"},
+      {{"--http", ":9101"}, "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \":9101\": there is no address"},
+      {{"--http", "localhost:9101"},
+       "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"localhost:9101\": the address is no IP address"},
+      {{"--http", "::1:9101"},
+       "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"::1:9101\": an IPv6 address stands in brackets"},
+      {{"--http", "[10.9.0.1]:9101"},
+       "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"[10.9.0.1]:9101\": brackets are for IPv6"},
+      {{"--http", "127.0.0.1:0"},
+       "2: --http takes ADDRESS:PORT, for instance 127.0.0.1:9101 or [::1]:9101, not \"127.0.0.1:0\": the port is a number"},
       {{"--dev", "packet:eth0"}, "2: unrecognised option '--dev'"},
       {{"--device", "packet:eth0", "stray"}, "2: too many positional options"},
       {{"--device", "eth0"}, "2: --device eth0: expected [NAME=]KIND:INTERFACE"},
