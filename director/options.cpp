@@ -55,7 +55,7 @@ po::options_description settings() {
       "keep DIR/net/ip_vs, ip_vs_conn, ip_vs_stats, ... as the kernel has them below /proc/net, for exporters that "
       "read those: prometheus-node-exporter --path.procfs=DIR");
   add("http", po::value<std::string>()->value_name("ADDRESS:PORT"),
-      "serve metrics (/metrics, for Prometheus), /healthz and /api there, to be read only; off unless given");
+      "serve a status page (/), metrics for Prometheus (/metrics), /healthz and JSON (/api) there, to be looked at only; off unless given");
   add("log-level", po::value<std::string>()->value_name("LEVEL"), "error, warning, info (default) or debug");
   add("log-format", po::value<std::string>()->value_name("logfmt|json"), "of the lines on standard error");
   return all;

@@ -18,6 +18,8 @@ clang libclang-rt-14-dev $packages_oracle $packages_bench_lab"
 packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
 # What reads the director's metrics in earnest: the parser of Prometheus's Python client, and a server that scrapes a lab.
 packages_test="$packages_test python3-prometheus-client prometheus"
+# The status page is looked at in a browser (130 MB to fetch, installed in 46 s on a busy machine).
+packages_test="$packages_test chromium"
 # What tests/bench/run needs beyond the build.
 packages_bench="libbenchmark-dev valgrind"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "director/http/process_facts.h"
+#include "director/http/status_page.h"
 #include "director/io/clock.h"
 #include "director/json_listing.h"
 
@@ -19,6 +20,7 @@ constexpr int kRest = 19;  // times as long as making a text took, it is kept
 constexpr std::size_t kPortion = std::size_t{16} << 10U;
 
 constexpr std::string_view kPaths =
+    "/                 the status page\n"
     "/metrics          for Prometheus\n"
     "/healthz          \"ok\" while the director runs\n"
     "/api/services     services and real servers, as vsadm -L --json\n"
@@ -99,6 +101,13 @@ Site::Site(const Balancer& balancer, const LoopStatistics& loop, std::string ver
     : balancer_(balancer), loop_(loop), version_(std::move(version)), started_(now), census_(balancer) {}
 
 HttpAnswer Site::answer(const HttpRequest& request, Instant now) {
+  if (request.path == "/") {
+    HttpAnswer page;
+    page.type = "text/html; charset=utf-8";
+    page.body = kStatusPage;
+    page.content_policy = kStatusPagePolicy;
+    return page;
+  }
   if (request.path == "/metrics") return metrics(now);
   if (request.path == "/healthz") return words(200, "ok\n");
   if (request.path == "/api/services")

@@ -234,6 +234,14 @@ def test_the_api_says_what_vsadm_says(lab, site):
     assert site.ask("/healthz")[::2] == (200, "ok\n")
 
 
+def test_the_page_is_whole_and_runs_nothing_else(site):
+    status, headers, page = site.ask("/")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'sha256-" in policy and "style-src 'sha256-" in policy and "unsafe" not in policy
+    assert not re.search(r"""(?:src|href)="?(?:https?:|//)""", page), "nothing from elsewhere"
+
+
 def test_what_is_not_there_is_said_so(site):
     status, _, words = site.ask("/nothing")
     assert status == 404 and "/metrics" in words and "/api/services" in words

@@ -1,4 +1,4 @@
-// Site: what stands where: /metrics, /healthz and /api.
+// Site: what stands where: the status page, /metrics, /healthz and /api.
 //
 // Answers are texts made from the core's numbers by the same code that vsadm's listings use. Making them costs the loop at most a
 // twentieth of its time, however often somebody asks: what took long to make is kept for a while. Used by the daemon, through
