@@ -369,9 +369,13 @@ def answer_order(order: str, numbers) -> str:
 def main() -> None:
     mount("proc", "/proc")
     mount("sysfs", "/sys")
+    COMMAND_LINE.update(word.split("=", 1) for word in Path("/proc/cmdline").read_text().split() if "=" in word)
+    sys.path.insert(0, COMMAND_LINE["oracle_lib"])
+    sys.dont_write_bytecode = True
+    global wire
+    import wire  # before the mounts: the checkout may be in /tmp
     mount("tmpfs", "/run")
     mount("tmpfs", "/tmp")
-    COMMAND_LINE.update(word.split("=", 1) for word in Path("/proc/cmdline").read_text().split() if "=" in word)
     WORK.mkdir()
     mount("hostfs", str(WORK), COMMAND_LINE["oracle_work"])
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -379,10 +383,6 @@ def main() -> None:
     for name in ("all", "default"):
         set_sysctl(f"net.ipv6.conf.{name}.disable_ipv6", 1)
     set_sysctl("kernel.printk", 1)
-    sys.path.insert(0, COMMAND_LINE["oracle_lib"])
-    sys.dont_write_bytecode = True
-    global wire
-    import wire
     line = os.open("/dev/tty1", os.O_RDWR | os.O_NOCTTY)
     tty.setraw(line, termios.TCSANOW)
     with os.fdopen(line, "r+b", buffering=0) as console:
