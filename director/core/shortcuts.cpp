@@ -45,7 +45,10 @@ void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketVi
     shortcut.replacement = nat->replacement;
   }
   shortcut_news_.opened.push_back(shortcut);
-  (is_request ? c.has_request_shortcut = true : c.has_reply_shortcut = true);
+  if (is_request)
+    c.has_request_shortcut = true;
+  else
+    c.has_reply_shortcut = true;
   with_shortcuts_.insert(connections_.id_of(c).index);
 }
 

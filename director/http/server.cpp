@@ -251,7 +251,7 @@ MHD_Result HttpServer::Parts::queue(MHD_Connection* connection, HttpAnswer said)
       return static_cast<ssize_t>(some);
     };
     const auto done = [](void* state) { delete static_cast<Portions*>(state); };
-    auto portions = std::make_unique<Portions>(std::move(said.more));
+    auto portions = std::make_unique<Portions>(Portions{std::move(said.more)});
     response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, kPortion, read, portions.get(), done);
     if (response != nullptr) (void)portions.release();  // the response's now
   } else {
