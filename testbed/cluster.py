@@ -449,9 +449,10 @@ class Lab:
 
     def spawn(self, node: str, what: str, argv: list[str]) -> Process:
         name = f"{node} {what}".strip()
-        process = netns.spawn(self.namespace(node), argv, self.log(name), self.environment())
-        self.processes[name] = process
-        self._save()
+        with netns.held_signals():
+            process = netns.spawn(self.namespace(node), argv, self.log(name), self.environment())
+            self.processes[name] = process
+            self._save()
         return process
 
     def log(self, what: str) -> Path:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,47 @@ def _show(argv: list[str]) -> None:
             print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_held = False
+
+
+@contextlib.contextmanager
+def held_signals():
+    """An interruption waits until the block is done: a child that was started in it is then known to who takes it away again."""
+    global _held
+    if _held or threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
+        yield
+        return
+    _held = True
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        _held = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(argv: list[str], **options) -> subprocess.Popen:
+    """REQUIRES: signals are held, if this is the main thread. The child's are not."""
+    release = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
+    return subprocess.Popen(argv, preexec_fn=release if _held else None, **options)
+
+
 def run(argv: list[str], *, check: bool = True, timeout: float = 60, **options) -> subprocess.CompletedProcess:
     _show(argv)
-    result = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **options)
+    text = options.pop("input", None)
+    stdin = options.pop("stdin", None if text is None else subprocess.PIPE)
+    child = None
+    try:
+        with held_signals():
+            child = _start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        output, errors = child.communicate(text, timeout)
+    except BaseException:
+        if child is not None:
+            child.kill()
+            child.wait()
+        raise
+    result = subprocess.CompletedProcess(argv, child.returncode, output, errors)
     if check and result.returncode != 0:
         raise CommandFailed(argv, result)
     return result
@@ -239,10 +278,9 @@ def spawn(namespace: str, argv: list[str], log: Path, env: dict[str, str] | None
     """Starts a long-running program in the namespace, output to `log`; it outlives this process."""
     full = [*enter(namespace), *argv]
     _show(full)
-    with log.open("ab") as output:
-        child = subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env,
-                                 start_new_session=True)
-    _children[child.pid] = child
+    with log.open("ab") as output, held_signals():
+        child = _start(full, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
+        _children[child.pid] = child
     return Process.of(child.pid)
 
 
