@@ -32,8 +32,9 @@ def main(argv: list[str]) -> int:
     options, command = parse(argv)
     netns.echo = getattr(options, "echo", False)
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # an ordinary user's PATH has no ip, nft, sysctl
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # a shell's background job stays deaf to Ctrl-C
+            signal.signal(number, netns.interrupted)
     try:
         private.prepare()
         return options.run(options, command)
@@ -43,10 +44,6 @@ def main(argv: list[str]) -> int:
         return _complain(str(problem), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted; what was made is taken away again", 128 + signal.SIGINT)
-
-
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
 
 
 def _complain(message: str, code: int) -> int:

@@ -57,30 +57,32 @@ def _show(argv: list[str]) -> None:
             print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_held = False
+_held = _interrupted = False
+
+
+def interrupted(*_) -> None:
+    """The handler of signals that end the lab."""
+    global _interrupted
+    if not _held:
+        raise KeyboardInterrupt
+    _interrupted = True
 
 
 @contextlib.contextmanager
 def held_signals():
     """An interruption waits until the block is done: a child that was started in it is then known to who takes it away again."""
-    global _held
+    global _held, _interrupted
     if _held or threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
         yield
         return
     _held = True
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         _held = False
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start(argv: list[str], **options) -> subprocess.Popen:
-    """REQUIRES: signals are held, if this is the main thread. The child's are not."""
-    release = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
-    return subprocess.Popen(argv, preexec_fn=release if _held else None, **options)
+        if _interrupted:
+            _interrupted = False
+            raise KeyboardInterrupt
 
 
 def run(argv: list[str], *, check: bool = True, timeout: float = 60, **options) -> subprocess.CompletedProcess:
@@ -90,7 +92,7 @@ def run(argv: list[str], *, check: bool = True, timeout: float = 60, **options) 
     child = None
     try:
         with held_signals():
-            child = _start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+            child = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
         output, errors = child.communicate(text, timeout)
     except BaseException:
         if child is not None:
@@ -279,7 +281,7 @@ def spawn(namespace: str, argv: list[str], log: Path, env: dict[str, str] | None
     full = [*enter(namespace), *argv]
     _show(full)
     with log.open("ab") as output, held_signals():
-        child = _start(full, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
+        child = subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
         _children[child.pid] = child
     return Process.of(child.pid)
 
