@@ -4,10 +4,10 @@
 # Sourced by POSIX sh; needs $root, the project's folder. Says what it does on standard error.
 
 packages_build="g++ cmake ninja-build pkg-config libmnl-dev libnftnl-dev libcap-ng-dev libfmt-dev \
-libboost-program-options-dev nlohmann-json3-dev libxxhash-dev libbpf-dev libmicrohttpd-dev"
+libboost-program-options-dev nlohmann-json3-dev libxxhash-dev gcc-bpf libbpf-dev libmicrohttpd-dev"
 packages_lab="python3 iproute2 nftables nginx curl procps"
-# Of lab bench: the load, the director's peers, and the compiler of its shortcuts through the kernel.
-packages_bench_lab="wrk haproxy libnginx-mod-stream clang"
+# Of lab bench: the load, and the director's peers.
+packages_bench_lab="wrk haproxy libnginx-mod-stream"
 # The kernel's own IPVS, and the program that drives it, for tests/oracle: neither touches this machine's kernel. An init script of
 # ipvsadm's loads rules at boot only when /etc/default/ipvsadm says so, and install_packages lets nothing start.
 packages_oracle="user-mode-linux ipvsadm"
@@ -134,7 +134,7 @@ build_programs() {
   mkdir -p "$build"
   (
     flock 9 # two labs started at once build once
-    if [ ! -f "$build/build.ninja" ] || ! clang_as_then; then
+    if [ ! -f "$build/build.ninja" ] || ! bpf_gcc_as_then; then
       note "$(basename "$0"): configuring the build"
       # The unit tests need packages that a lab does not; tests/run turns them on.
       [ -z "$(lacking libgtest-dev)" ] && tests=ON || tests=OFF
@@ -154,7 +154,7 @@ build_programs() {
   ) 9>"$build/.lock"
 }
 
-# clang_as_then: not when clang came after the build was configured; without it that has no shortcuts.
-clang_as_then() {
-  ! grep -q '^BPF_CLANG:.*-NOTFOUND$' "$build/CMakeCache.txt" || ! command -v clang >/dev/null
+# bpf_gcc_as_then: not when bpf-gcc came after the build was configured; without it that has no shortcuts.
+bpf_gcc_as_then() {
+  grep -q '^BPF_GCC:.*[^D]$' "$build/CMakeCache.txt" || ! command -v bpf-gcc >/dev/null
 }
