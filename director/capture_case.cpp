@@ -376,6 +376,8 @@ Result<CaptureCase> load_case(const std::string& folder) {
     auto frames = read_pcap(file("in.pcap"));
     if (!frames) return Failure{frames.error()};
     loaded.frames = std::move(*frames);
+    // Of a recording, what came: what left is what the replay makes anew.
+    std::erase_if(loaded.frames, [](const CapturedFrame& f) { return f.direction == CapturedFrame::Direction::outbound; });
     read_marks(root, loaded);
     if (exists(file("steps.json"))) {
       const Json steps = read_json(file("steps.json"));

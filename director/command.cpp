@@ -10,6 +10,8 @@
 
 #include "director/command_line.h"
 #include "director/duration_text.h"
+#include "director/explain.h"
+#include "director/in_a_copy.h"
 #include "director/json_listing.h"
 #include "director/listing.h"
 #include "director/plan.h"
@@ -79,6 +81,7 @@ class Session {
   Answer apply_file(WordList words);
   Answer drain(WordList words);
   Answer drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset);
+  Answer explain(WordList words);
   Answer reasons(WordList words);
   Answer tune(WordList words);
 
@@ -104,6 +107,7 @@ Answer Session::run() {
     const WordList rest = words.subspan(1);
     if (words[0] == "apply") return apply_file(rest);
     if (words[0] == "drain") return drain(rest);
+    if (words[0] == "explain") return explain(rest);
     if (words[0] == "reasons") return reasons(rest);
     if (words[0] == "tune") return tune(rest);
   }
@@ -312,6 +316,34 @@ Answer Session::run_save_script(WordList words) {
 }
 
 // --- beyond ipvsadm ----------------------------------------------------------------------------------------------------------
+
+/// What would become of a packet now: a copy of the process tries it, so that nothing has happened.
+Answer Session::explain(WordList words) {
+  static constexpr std::string_view kUsage =
+      "usage: vsadm explain [--json] [--colour] PACKET...   such as 'tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]'";
+  bool json = false;
+  Colour colour = Colour::off;
+  for (; !words.empty() && words[0].starts_with("-"); words = words.subspan(1)) {
+    if (words[0] == "--json") json = true;
+    else if (words[0] == "--colour") colour = Colour::on;
+    else return refused(kRefusedByGrammar, kUsage);
+  }
+  if (words.empty()) return refused(kRefusedByGrammar, kUsage);
+  for (const std::string& packet : packets_in(words))
+    if (const auto built = build_frame(packet, {}, {}); !built) return refused(kRefusedByGrammar, built.error().message);
+  const auto said = in_a_copy([&] {
+    std::vector<Explained> all;
+    std::string text;
+    for (const std::string& packet : packets_in(words)) {
+      auto one = explain_text(balancer_, packet, now_);
+      if (!one) return one.error().message + "\n";
+      text += (all.empty() ? "" : "\n") + explanation_text(*one, colour);
+      all.push_back(std::move(*one));
+    }
+    return json ? explanation_json(all) : text;
+  });
+  return said ? printed(*said) : refused(kFailed, said.error().message);
+}
 
 Answer Session::reasons(WordList words) {
   if (words.size() == 1 && words[0] == "--json") return printed(json_reasons(balancer_.counters()));

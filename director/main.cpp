@@ -3,6 +3,7 @@
 
 #include "director/base/startup_error.h"
 #include "director/daemon.h"
+#include "director/explain_command.h"
 #include "director/log.h"
 #include "director/options.h"
 #include "director/replay_command.h"
@@ -13,6 +14,7 @@ namespace {
 
 int dispatch(const std::vector<std::string>& words) {
   if (!words.empty() && words[0] == "replay") return replay_command({words.begin() + 1, words.end()});
+  if (!words.empty() && words[0] == "explain") return explain_command({words.begin() + 1, words.end()});
   const Options options = parse_options(words);
   log::configure(options.config.log_level, options.config.log_format);
   switch (options.task) {

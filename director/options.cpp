@@ -198,6 +198,7 @@ std::string usage() {
   std::ostringstream out;
   out << "director: layer-4 load balancing the LVS way, in user space\n\n"
          "  director --device packet:eth0 --rules web.rules\n"
+         "  director explain --rules web.rules PACKET   what becomes of a packet and why, no device, no privilege\n"
          "  director replay DIR -w OUT.pcap             the core over a capture, no device, no privilege\n\n"
       << settings() << "\n"
       << actions()

@@ -93,6 +93,7 @@ void Replay::receive(const FrameStep& step, const CapturedFrame& captured, std::
   std::memcpy(frame.bytes().data(), captured.bytes.data(), captured.bytes.size());
   frame.ingress = kDevice;
   frame.mark = mark;
+  frame.offload = captured.offload;
   Frame looked_at = frame;  // parsing cuts padding off
   const auto view = parse_packet(looked_at);
 

@@ -78,7 +78,7 @@ def test_options_are_those_the_parser_knows():
 
 
 def test_schedulers_are_those_there_are():
-    assert names("Schedulers") == from_def("director/schedule/schedulers.def", r'^SCHEDULER\(\w+, "(\w+)"\)')
+    assert names("Schedulers") == from_def("director/schedule/schedulers.def", r'^SCHEDULER\(\w+, "(\w+)",')
 
 
 def test_knobs_are_those_of_the_kernel_and_ours():

@@ -152,6 +152,7 @@ void Balancer::look_ahead(std::span<Frame> batch) const {
 Verdict Balancer::process(Frame& frame, Instant now) noexcept {
   const Verdict verdict = decide(frame, now);
   counters_.count(verdict.reason);
+  if (explains()) tell_verdict(verdict);
   return verdict;
 }
 
@@ -160,10 +161,12 @@ Verdict Balancer::decide(Frame& frame, Instant now) {
   if (in == nullptr) return Verdict::drop(Reason::device_down);
   auto parsed = parse_packet(frame);
   if (!parsed) {
+    if (explains()) tell_unreadable(frame, parsed.error());
     // What can't be read and isn't for us anyway is the host's to judge.
     return in->stack == Stack::host ? Verdict::pass(parsed.error()) : Verdict::drop(parsed.error());
   }
   PacketView& view = *parsed;
+  if (explains()) tell_packet(frame, view);
   if (view.kind != PacketView::Kind::ip) {
     const Verdict verdict =
         view.kind == PacketView::Kind::arp ? arp(frame, view, now) : neighbour(frame, view, now);
@@ -344,6 +347,7 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
   if (looks && (view.has_ports || view.later_fragment)) {
     const std::uint32_t hash = frame.flow_hash != 0 ? frame.flow_hash : connections_.hash_of(view.flow);
     if (auto [connection, direction] = connections_.find(view.flow, hash); connection != nullptr) {
+      if (explains()) tell_connection(*connection, direction, now);
       if (connections_.is_due(*connection, now)) {
         close(*connection, now);  // its time was up, the clock only hasn't come by
       } else if (direction == Direction::reply) {
@@ -352,7 +356,10 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
         return request(connection, frame, view, now);
       }
     }
-    if (Service* service = service_for(view.flow, frame.mark)) return schedule(*service, frame, view, now);
+    if (explains()) tell_step("connection", "none has this flow");
+    Service* service = service_for(view.flow, frame.mark);
+    if (explains()) tell_service(service, view.flow, frame.mark);
+    if (service != nullptr) return schedule(*service, frame, view, now);
     if (Connection* c = open_from_server(frame, view, now)) return reply(*c, frame, view, now);
   }
   return stray(frame, view, now);
@@ -393,6 +400,7 @@ Verdict Balancer::start_anew(Connection& old, Frame& frame, const PacketView& vi
   const Departure ended = departure(old);
   connections_.close(old);
   Service* service = service_for(view.flow, frame.mark);
+  if (explains()) tell_service(service, view.flow, frame.mark);
   const Verdict verdict = service != nullptr ? schedule(*service, frame, view, now, start) : stray(frame, view, now);
   left(ended, now);  // its server is chosen again, or not, as one that still has it: the kernel's timer comes a tick later
   return verdict;
@@ -413,6 +421,7 @@ Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& 
     return answer_icmp(frame, view,
                        icmp_error(view.family, Complaint::too_big, way->mtu),
                        speaker, Reason::too_big, now);
+  if (explains()) tell_forwarding(connection, Direction::reply, frame);
   if (const Reason r = translate(std::get<Nat>(connections_.recipe(connection).reply), frame, view); r != Reason::none)
     return Verdict::drop(r);
   lower_ttl(frame.bytes(), view.network, view.family);
@@ -433,6 +442,8 @@ Verdict Balancer::schedule(Service& service, Frame& frame, const PacketView& vie
     if (!view.has_transport) return Verdict::drop(Reason::truncated_transport);
     const bool may_start = ((view.tcp_flags & TcpHeader::kSyn) != 0 || tunables_.sloppy_tcp != 0 || anything) &&
                            (view.tcp_flags & TcpHeader::kRst) == 0;
+    if (!may_start && explains())
+      tell_step("connection", "it begins none: TCP begins with a SYN (net.ipv4.vs.sloppy_tcp takes any)");
     if (!may_start) return stray(frame, view, now);
   } else if (view.is_sctp()) {  // ip_vs_proto_sctp.c, sctp_conn_schedule
     if (!view.sctp_event) return Verdict::drop(Reason::truncated_transport);
@@ -687,6 +698,7 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
     return answer_client(connection, frame, view, icmp_error(view.family, Complaint::ttl_exceeded), Reason::ttl_exceeded, now);
   lower_ttl(frame.bytes(), view.network, view.family);
 
+  if (explains()) tell_forwarding(connection, Direction::request, frame);
   const Forwarder& recipe = connections_.recipe(connection).request;
   const auto* tunnel = std::get_if<Tunnel>(&recipe);
   const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.config, frame.offload) : 0;
@@ -705,8 +717,13 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
   return forward_to_hop(frame, view, *way, now);
 }
 
+Verdict Balancer::seal(Frame& frame, const RouteTo& way, Instant now) {
+  if (explains()) tell_hop(way);
+  return network_.seal(frame, way.hop, now, outbox_, counters_);
+}
+
 Verdict Balancer::forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now) {
-  if (wire_length(frame, view) <= way.mtu) return network_.seal(frame, way.hop, now, outbox_, counters_);
+  if (wire_length(frame, view) <= way.mtu) return seal(frame, way, now);
   if (!is_super(frame)) return fragment_to_hop(frame, view.network, way, now);
   // A super-frame whose segments are too large, without DF: cut, then fragment each.
   const std::size_t count = segment_count(frame, payload_offset(frame, view));
@@ -725,7 +742,7 @@ Verdict Balancer::forward_to_hop(Frame& frame, const PacketView& view, const Rou
 /// the outbox. IPv6 is fragmented by who sends it: only what the director made comes here too large.
 Verdict Balancer::fragment_to_hop(Frame& frame, std::size_t network, const RouteTo& way, Instant now) {
   const std::size_t total = frame.length - network;
-  if (total <= way.mtu) return network_.seal(frame, way.hop, now, outbox_, counters_);
+  if (total <= way.mtu) return seal(frame, way, now);
   finish_checksum(frame);  // no piece could carry it partial
   const auto bytes = frame.bytes();
   const bool v6 = header_at<EthernetHeader>(bytes, 0).type == Be16{static_cast<std::uint16_t>(EtherType::ipv6)};
@@ -749,7 +766,7 @@ Verdict Balancer::fragment_to_hop(Frame& frame, std::size_t network, const Route
     } else {
       mark_fragment4(to, network, at, more);
     }
-    const Verdict verdict = network_.seal(entry.frame, way.hop, now, outbox_, counters_);
+    const Verdict verdict = seal(entry.frame, way, now);
     if (verdict.action == Action::transmit)
       entry.egress = verdict.egress;
     else
@@ -1007,9 +1024,16 @@ Result<Balancer::Choice, Reason> Balancer::choose(Service& service, const FlowKe
   if (service.config.persistence != Duration{}) return choose_persistent(service, flow, payload, now);
   // An FTP service without persistence can't know whose data this is.
   if (service.key().mark == 0 && service.key().endpoint.port != flow.target.port) return Failure{Reason::no_server};
-  RealServer* server = service.scheduler->pick(service.servers, flow, now);
+  RealServer* server = pick(service, flow, now);
   if (server == nullptr) return Failure{Reason::no_server};
   return Choice{server, {}};
+}
+
+RealServer* Balancer::pick(Service& service, const FlowKey& flow, Instant now) {
+  if (explains()) tell_candidates(service, flow);
+  RealServer* taken = service.scheduler->pick(service.servers, flow, now);
+  if (explains()) tell_pick(service, taken);
+  return taken;
 }
 
 /// A server's own port, where it has one; a server of port 0 (of a class, of a service of port 0) keeps the packet's. What came to another
@@ -1038,6 +1062,7 @@ Connection* Balancer::open(Service& service, const Choice& choice, const FlowKey
     if (choice.affinity) templates_.leave(choice.affinity);
     return nullptr;
   }
+  if (explains()) tell_opened(*c);
   c->affinity = choice.affinity;
   c->input_only = !c->has_reply_path;
   ++server.inactive;
@@ -1143,9 +1168,11 @@ void Balancer::advance(Connection& c, const PacketView& view, Direction directio
   }
   if (next_tick_ == kNever) next_tick_ = now + kRateInterval;  // there is something to tell again
   if (next != c.state) close_shortcuts(c);
+  const State before = c.state;
   c.state = next;
   const Service* service = server_of(c).service;
   c.set_timeout((service != nullptr ? service->timeouts : timeouts_)[next]);
+  if (explains()) tell_state(c, before);
   connections_.set_deadline(c, now + c.timeout());
   if (c.young && !is_unanswered(c)) connections_.grow_up(c);
 }

@@ -170,11 +170,12 @@ Result<Balancer::Choice, Reason> Balancer::choose_persistent(Service& service, c
     drop_template(*model, now);
     model = nullptr;
   }
+  if (explains()) tell_template(model, key);
   RealServer* server = nullptr;
   if (model != nullptr) {
     server = &server_of(*model);
   } else {
-    server = only != nullptr ? only : service.scheduler->pick(service.servers, flow, now);
+    server = only != nullptr ? only : pick(service, flow, now);
     if (server == nullptr) return Failure{Reason::no_server};
     const bool whole = flow.target.port == config.key.endpoint.port && config.key.endpoint.port != kFtp;
     const Endpoint real{server->config.endpoint.address, whole ? server->config.endpoint.port : Port{}};

@@ -1,4 +1,4 @@
-// Classic pcap: a header of 24 bytes, then for each frame 16 bytes and the frame.
+// pcap: a header of 24 bytes, then for each frame 16 bytes and the frame. pcapng: blocks, each with its type and length.
 #include "director/io/pcap_file.h"
 
 #include <fmt/format.h>
@@ -8,11 +8,18 @@
 #include <cerrno>
 #include <cstring>
 
+#include "director/net/offload_text.h"
+
 namespace director {
 namespace {
 
 constexpr std::uint32_t kMicroseconds = 0xa1b2c3d4;
 constexpr std::uint32_t kNanoseconds = 0xa1b23c4d;
+constexpr std::uint32_t kSectionHeader = 0x0a0d0d0a;  // a palindrome: the same in both byte orders
+constexpr std::uint32_t kByteOrder = 0x1a2b3c4d;
+constexpr std::uint32_t kInterfaceDescription = 1;
+constexpr std::uint32_t kEnhancedPacket = 6;
+constexpr std::uint32_t kMostOfBlock = std::uint32_t{16} << 20U;
 constexpr std::uint32_t kEthernet = 1;               // LINKTYPE_ETHERNET
 constexpr std::uint32_t kLinkTypeMask = 0x03ffffff;  // above it: length of the frame check sequence
 constexpr std::uint32_t kMostCaptured = 262144;      // MAXIMUM_SNAPLEN of libpcap
@@ -48,8 +55,13 @@ Result<PcapReader> PcapReader::open(const std::string& path) {
   std::array<std::byte, kFileHeader> header{};
   if (!read_exactly(reader.in_, header))
     return fail(
-        fmt::format("{}: expected a pcap file, which begins with {} bytes of header", path, kFileHeader));
+        fmt::format("{}: expected a pcap or pcapng file, which begins with at least {} bytes of header", path, kFileHeader));
   const std::span<const std::byte> h{header};
+  if (load(h.subspan<0, 4>(), false) == kSectionHeader) {
+    reader.is_pcapng_ = true;
+    reader.in_.seekg(0);
+    return reader;
+  }
   bool known = false;
   for (const bool big : {false, true})
     for (const std::uint32_t magic : {kMicroseconds, kNanoseconds})
@@ -60,9 +72,7 @@ Result<PcapReader> PcapReader::open(const std::string& path) {
       }
   if (!known) {
     return fail(
-        fmt::format("{}: expected a classic pcap file, found magic number {:08x} "
-                    "(pcapng? convert it with `editcap -F pcap`)",
-                    path, load(h.subspan<0, 4>(), true)));
+        fmt::format("{}: expected a pcap or pcapng file, found magic number {:08x}", path, load(h.subspan<0, 4>(), true)));
   }
   const std::uint32_t link = reader.word(h.subspan<20, 4>()) & kLinkTypeMask;
   if (link != kEthernet)
@@ -74,7 +84,9 @@ std::uint32_t PcapReader::word(std::span<const std::byte, 4> bytes) const {
   return load(bytes, big_endian_);
 }
 
-Result<std::optional<CapturedFrame>> PcapReader::next() {
+Result<std::optional<CapturedFrame>> PcapReader::next() { return is_pcapng_ ? next_of_pcapng() : next_of_pcap(); }
+
+Result<std::optional<CapturedFrame>> PcapReader::next_of_pcap() {
   std::array<std::byte, kRecordHeader> header{};
   if (!read_exactly(in_, header)) {
     if (in_.gcount() == 0) return std::optional<CapturedFrame>{};
@@ -95,6 +107,111 @@ Result<std::optional<CapturedFrame>> PcapReader::next() {
   if (in_.gcount() != captured) return fail(fmt::format("{}: frame {} is cut short", path_, record_));
   ++record_;
   return std::optional{std::move(frame)};
+}
+
+// --- pcapng ---------------------------------------------------------------------------------------------------------
+
+std::uint16_t PcapReader::half(std::span<const std::byte> bytes) const {
+  const auto first = std::to_integer<std::uint16_t>(bytes[big_endian_ ? 0 : 1]);
+  return static_cast<std::uint16_t>(first << 8U | std::to_integer<std::uint16_t>(bytes[big_endian_ ? 1 : 0]));
+}
+
+template <typename Visit>
+void PcapReader::for_each_option(std::span<const std::byte> options, Visit visit) const {
+  while (options.size() >= 4) {
+    const std::uint16_t code = half(options);
+    const std::size_t length = half(options.subspan(2));
+    if (code == 0 || length > options.size() - 4) return;
+    visit(code, options.subspan(4, length));
+    options = options.subspan(std::min(options.size(), 4 + (length + 3) / 4 * 4));
+  }
+}
+
+Result<void> PcapReader::begin_section(std::span<const std::byte, 4> byte_order) {
+  for (const bool big : {false, true}) {
+    if (load(byte_order, big) != kByteOrder) continue;
+    big_endian_ = big;
+    interfaces_.clear();
+    return {};
+  }
+  return fail(fmt::format("{}: a section of pcapng without its byte order", path_));
+}
+
+void PcapReader::describe_interface(std::span<const std::byte> body) {
+  constexpr std::uint16_t kResolution = 9;
+  Interface interface;
+  interface.is_ethernet = body.size() >= 8 && half(body) == kEthernet;
+  for_each_option(body.subspan(std::min<std::size_t>(body.size(), 8)), [&](std::uint16_t code, std::span<const std::byte> value) {
+    if (code != kResolution || value.size() != 1) return;
+    const auto exponent = std::to_integer<unsigned>(value[0]);
+    std::uint64_t ticks = 1;
+    if ((exponent & 0x80U) != 0) ticks <<= std::min(exponent & 0x7fU, 63U);
+    else for (unsigned i = 0; i < std::min(exponent, 18U); ++i) ticks *= 10;
+    interface.ticks_per_second = ticks;
+  });
+  interfaces_.push_back(interface);
+}
+
+Result<CapturedFrame> PcapReader::enhanced_packet(std::span<const std::byte> body) const {
+  constexpr std::size_t kFixed = 20;
+  constexpr std::uint16_t kComment = 1;
+  constexpr std::uint16_t kFlags = 2;
+  const auto bad = [&](std::string_view what) { return fail(fmt::format("{}: frame {}: {}", path_, record_, what)); };
+  if (body.size() < kFixed) return bad("its block is cut short");
+  CapturedFrame frame;
+  frame.interface = word(body.subspan<0, 4>());
+  if (frame.interface >= interfaces_.size()) return bad("of an interface nobody described");
+  const Interface& interface = interfaces_[frame.interface];
+  if (!interface.is_ethernet) return bad("expected Ethernet frames (link type 1)");
+  const std::uint64_t ticks = std::uint64_t{word(body.subspan<4, 4>())} << 32U | word(body.subspan<8, 4>());
+  const std::uint64_t rest = ticks % interface.ticks_per_second;
+  constexpr std::uint64_t kNano = 1'000'000'000;
+  const std::uint64_t nanoseconds = interface.ticks_per_second <= kNano ? rest * kNano / interface.ticks_per_second
+                                                                        : rest / (interface.ticks_per_second / kNano);
+  frame.time = std::chrono::seconds{ticks / interface.ticks_per_second} + Duration{static_cast<Duration::rep>(nanoseconds)};
+  const std::size_t captured = word(body.subspan<12, 4>());
+  frame.wire_length = word(body.subspan<16, 4>());
+  if (captured > body.size() - kFixed) return bad("its block is cut short");
+  const auto bytes = body.subspan(kFixed, captured);
+  frame.bytes.assign(bytes.begin(), bytes.end());
+  for_each_option(body.subspan(std::min(body.size(), kFixed + (captured + 3) / 4 * 4)), [&](std::uint16_t code, std::span<const std::byte> value) {
+    if (code == kComment) frame.offload = offload_in({reinterpret_cast<const char*>(value.data()), value.size()});
+    if (code != kFlags || value.size() != 4) return;
+    const std::uint32_t direction = word(value.first<4>()) & 3U;
+    if (direction == 1) frame.direction = CapturedFrame::Direction::inbound;
+    if (direction == 2) frame.direction = CapturedFrame::Direction::outbound;
+  });
+  return frame;
+}
+
+/// Blocks of other kinds are passed over.
+Result<std::optional<CapturedFrame>> PcapReader::next_of_pcapng() {
+  for (;;) {
+    std::array<std::byte, 12> head{};  // the type, the length, and of a section header the byte order
+    in_.read(reinterpret_cast<char*>(head.data()), head.size());
+    if (in_.gcount() == 0) return std::optional<CapturedFrame>{};
+    const std::span<const std::byte> h{head};
+    const auto cut_short = [&] { return fail(fmt::format("{}: cut short behind frame {}", path_, record_)); };
+    if (in_.gcount() != static_cast<std::streamsize>(head.size())) return cut_short();
+    if (load(h.subspan<0, 4>(), false) == kSectionHeader)
+      if (const auto begun = begin_section(h.subspan<8, 4>()); !begun) return Failure{begun.error()};
+    const std::uint32_t type = word(h.subspan<0, 4>());
+    const std::uint32_t length = word(h.subspan<4, 4>());
+    if (length < head.size() || length % 4 != 0 || length > kMostOfBlock)
+      return fail(fmt::format("{}: behind frame {} a block claims {} bytes", path_, record_, length));
+    // The body begins with the last four bytes of what was read, and ends before the length, which is said again.
+    std::vector<std::byte> body(head.begin() + 8, head.end());
+    body.resize(length - 8);
+    in_.read(reinterpret_cast<char*>(body.data() + 4), static_cast<std::streamsize>(length - head.size()));
+    if (in_.gcount() != static_cast<std::streamsize>(length - head.size())) return cut_short();
+    body.resize(body.size() - 4);
+    if (type == kInterfaceDescription) describe_interface(body);
+    if (type != kEnhancedPacket) continue;
+    auto frame = enhanced_packet(body);
+    if (!frame) return Failure{frame.error()};
+    ++record_;
+    return std::optional{std::move(*frame)};
+  }
 }
 
 Result<std::vector<CapturedFrame>> read_pcap(const std::string& path) {

@@ -8,6 +8,7 @@
 
 #include "director/io/clock.h"
 #include "director/log.h"
+#include "director/net/offload_text.h"
 #include "director/base/startup_error.h"
 
 namespace director {
@@ -26,14 +27,6 @@ constexpr std::uint16_t kEthernet = 1;  // LINKTYPE_ETHERNET
 
 std::size_t padding(std::size_t size) {
   return (4 - size % 4) % 4;
-}
-
-std::string in_words(const Offload& offload) {
-  std::string text;
-  if (offload.checksum == Offload::Checksum::partial) text += "; checksum left to the device";
-  if (offload.segments != Offload::Segments::none)
-    text += fmt::format("; super-frame of {}-byte segments", offload.segment_size);
-  return text;
 }
 
 }  // namespace
@@ -105,7 +98,8 @@ void Recorder::begin_packet(const Frame& frame, DeviceId device, Instant now) {
   put(static_cast<std::uint32_t>(bytes.size()));
   put(bytes.data(), bytes.size());
   block_.resize(block_.size() + padding(bytes.size()));
-  offload_ = in_words(frame.offload);
+  offload_ = words_of(frame.offload);
+  if (!offload_.empty()) offload_.insert(0, "; ");
 }
 
 void Recorder::end_packet(const std::string& comment, Direction direction) {

@@ -25,6 +25,20 @@ bool is_flag(std::string_view word) {
          word == "solicited" || word == "override" || word == "v1";
 }
 
+/// Every complaint begins with what it is about, in quotes or as the field's `name=`: that tells the column.
+auto refused(std::string_view line, const std::string& complaint) {
+  std::string_view about = complaint;
+  if (about.starts_with('"')) {
+    about = about.substr(1, about.find('"', 1) - 1);
+  } else {
+    about = about.substr(0, about.find(": "));
+    if (about.find('=') == about.npos || about.find(' ') != about.npos) about = {};
+  }
+  const std::size_t at = about.empty() ? line.npos : line.rfind(about);
+  return fail(at == line.npos || at == 0 ? fmt::format("packet text: {}", complaint)
+                                         : fmt::format("packet text, column {}: {}", at + 1, complaint));
+}
+
 /// Reads one packet up to the end or to the parenthesis that closes it.
 class LineParser {
  public:
@@ -35,11 +49,11 @@ class LineParser {
     for (;;) {
       skip_blanks();
       if (rest_.empty()) {
-        if (inside) return fail("packet text: a \"(\" is never closed");
+        if (inside) return fail("a \"(\" is never closed");
         break;
       }
       if (rest_.front() == ')') {
-        if (!inside) return fail("packet text: a \")\" without its \"(\"");
+        if (!inside) return fail("a \")\" without its \"(\"");
         rest_.remove_prefix(1);
         break;
       }
@@ -47,7 +61,7 @@ class LineParser {
       rest_.remove_prefix(word.size());
       if (!rest_.empty() && rest_.front() == '(') {
         rest_.remove_prefix(1);
-        if (!text.inner.empty()) return fail("packet text: one packet inside another, not two");
+        if (!text.inner.empty()) return fail("one packet inside another, not two");
         auto inner = packet(true);
         if (!inner) return inner;
         text.inner_label = word;
@@ -58,21 +72,21 @@ class LineParser {
       if (equals != std::string_view::npos || is_flag(word)) {
         const std::string_view value = equals == std::string_view::npos ? "" : word.substr(equals + 1);
         if (text.find(word.substr(0, equals)) != nullptr)
-          return fail(fmt::format("packet text: \"{}\" is said twice", word));
+          return fail(fmt::format("\"{}\" is said twice", word));
         text.fields.push_back({std::string{word.substr(0, equals)},
                                std::string{value},
                                PacketText::Field::Weight::notable,
                                {}});
       } else if (!text.fields.empty() || !text.inner.empty()) {
         return fail(fmt::format(
-            "packet text: \"{}\" isn't expected here, expected a field such as ttl=63 or df", word));
+            "\"{}\" isn't expected here, expected a field such as ttl=63 or df", word));
       } else {
         text.head += text.head.empty() ? "" : " ";
         text.head += word;
       }
     }
     if (text.head.empty())
-      return fail("packet text: expected a packet such as `tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]`");
+      return fail("expected a packet such as `tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]`");
     return text;
   }
 
@@ -283,7 +297,7 @@ class Builder {
 
  private:
   void wrong(std::string message) {
-    if (error_.empty()) error_ = "packet text: " + std::move(message);
+    if (error_.empty()) error_ = std::move(message);
   }
 
   std::optional<std::string_view> take(std::string_view name) {
@@ -367,7 +381,7 @@ class Builder {
     for (const char letter : flags.substr(1, std::max<std::size_t>(flags.size(), 2) - 2)) {
       const auto found = std::ranges::find(kTcpFlagLetters, letter, &std::pair<std::uint8_t, char>::second);
       if (found == kTcpFlagLetters.end()) {
-        wrong(fmt::format("\"{}\": a TCP flag is one of SFRPAUEC", letter));
+        wrong(fmt::format("\"{}\": a TCP flag is one of SFRPAUEC, not {}", flags, letter));
       } else {
         tcp.flags = static_cast<std::uint8_t>(tcp.flags | found->first);
       }
@@ -695,13 +709,14 @@ class Builder {
 }  // namespace
 
 Result<PacketText> parse_line(std::string_view line) {
-  return LineParser{line}.packet(false);
+  auto text = LineParser{line}.packet(false);
+  return text ? text : refused(line, text.error().message);
 }
 
 Result<BuiltFrame> build_frame(std::string_view line, const MacAddress& source, const MacAddress& target) {
   const auto text = parse_line(line);
   if (!text) return Failure{text.error()};
-  std::string error;
+  std::string error;  // begins with what is wrong
   Builder builder(*text, error);
   EthernetHeader ethernet{builder.mac("dmac", target), builder.mac("smac", source),
                           Be16{static_cast<std::uint16_t>(EtherType::ipv4)}};
@@ -730,7 +745,7 @@ Result<BuiltFrame> build_frame(std::string_view line, const MacAddress& source, 
           static_cast<std::uint16_t>(built.offload.header_length + sizeof(EthernetHeader));
   }
   builder.finish();
-  if (!error.empty()) return fail(std::move(error));
+  if (!error.empty()) return refused(line, error);
   append(built.bytes, ethernet);
   built.bytes.insert(built.bytes.end(), bytes.begin(), bytes.end());
   built.bytes.resize(built.bytes.size() + padding);

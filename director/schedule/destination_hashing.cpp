@@ -11,7 +11,7 @@ namespace {
 class DestinationHashing final : public Scheduler {
  public:
   RealServer* pick(ServerList, const FlowKey& flow, Instant) override {
-    RealServer* owner = slots_[hash_slot(folded(flow.target.address))];
+    RealServer* owner = slots_[*slot_of(flow)];
     return owner != nullptr && owner->usable() ? owner : nullptr;
   }
 
@@ -19,6 +19,10 @@ class DestinationHashing final : public Scheduler {
     slots_.fill(nullptr);
     if (servers.empty()) return;
     for (std::size_t i = 0; i < kHashSlots; ++i) slots_[i] = servers[i % servers.size()];
+  }
+
+  [[nodiscard]] std::optional<std::size_t> slot_of(const FlowKey& flow) const override {
+    return hash_slot(folded(flow.target.address));
   }
 
   [[nodiscard]] std::vector<const RealServer*> slots() const override { return {slots_.begin(), slots_.end()}; }

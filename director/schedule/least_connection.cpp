@@ -14,6 +14,8 @@ class LeastConnection final : public Scheduler {
       if (s->usable() && (least == nullptr || s->overhead() < least->overhead())) least = s;
     return least;
   }
+
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return fmt::format("{}", s.overhead()); }
 };
 
 class WeightedLeastConnection final : public Scheduler {
@@ -21,6 +23,8 @@ class WeightedLeastConnection final : public Scheduler {
   RealServer* pick(ServerList servers, const FlowKey&, Instant) override {
     return least_loaded(servers);
   }
+
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
 };
 
 }  // namespace

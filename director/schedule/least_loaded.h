@@ -1,6 +1,8 @@
 // The server with the least overhead for its weight: wlc itself, and what lblc and lblcr fall back on.
 #pragma once
 
+#include <fmt/format.h>
+
 #include "director/core/scheduler.h"
 
 namespace director {
@@ -15,5 +17,8 @@ inline RealServer* least_loaded(ServerList servers) {
   }
   return least;
 }
+
+/// What least_loaded() compares, for people.
+inline std::string load_by_weight(const RealServer& s) { return fmt::format("{}/{}", s.overhead(), s.config.weight); }
 
 }  // namespace director

@@ -70,6 +70,8 @@ class Locality final : public Scheduler {
     return least;
   }
 
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
+
   void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblc_expiration}; }
 
   void server_leaving(ServerList servers, std::size_t position) override {
@@ -101,6 +103,8 @@ class ReplicatedLocality final : public Scheduler {
     }
     return least;
   }
+
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
 
   void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblcr_expiration}; }
 

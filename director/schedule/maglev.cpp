@@ -50,8 +50,8 @@ class Maglev final : public Scheduler {
 
   RealServer* pick(ServerList, const FlowKey& flow, Instant) override {
     if (table_.empty()) return nullptr;
-    const Endpoint client{flow.source.address, with_port_ ? flow.source.port : Port{}};
-    const std::uint32_t slot = hash(client, kFirstKey) % kTable;
+    const Endpoint client = key_of(flow);
+    const auto slot = static_cast<std::uint32_t>(*slot_of(flow));
     if (table_[slot]->usable()) return table_[slot];
     if (!fallback_) return nullptr;
     for (std::uint32_t offset = 0; offset < kTable; ++offset) {
@@ -94,9 +94,17 @@ class Maglev final : public Scheduler {
     }
   }
 
+  [[nodiscard]] std::optional<std::size_t> slot_of(const FlowKey& flow) const override {
+    return hash(key_of(flow), kFirstKey) % kTable;
+  }
+
   [[nodiscard]] std::vector<const RealServer*> slots() const override { return {table_.begin(), table_.end()}; }
 
  private:
+  [[nodiscard]] Endpoint key_of(const FlowKey& flow) const {
+    return {flow.source.address, with_port_ ? flow.source.port : Port{}};
+  }
+
   bool fallback_;
   bool with_port_;
   std::vector<RealServer*> table_;  // empty: no server ever had a weight

@@ -3,21 +3,26 @@
 
 namespace director {
 
-#define SCHEDULER(function, name) std::unique_ptr<Scheduler> make_##function(SchedulerFlags flags);
+#define SCHEDULER(function, name, takes, passes_over) std::unique_ptr<Scheduler> make_##function(SchedulerFlags flags);
 #include "director/schedule/schedulers.def"
 #undef SCHEDULER
 
 namespace {
 
 constexpr std::string_view kNames[] = {
-#define SCHEDULER(function, name) name,
+#define SCHEDULER(function, name, takes, passes_over) name,
 #include "director/schedule/schedulers.def"
 #undef SCHEDULER
 };
 
 using Maker = std::unique_ptr<Scheduler> (*)(SchedulerFlags);
 constexpr Maker kMakers[] = {
-#define SCHEDULER(function, name) make_##function,
+#define SCHEDULER(function, name, takes, passes_over) make_##function,
+#include "director/schedule/schedulers.def"
+#undef SCHEDULER
+};
+constexpr SchedulerWords kWords[] = {
+#define SCHEDULER(function, name, takes, passes_over) {takes, passes_over},
 #include "director/schedule/schedulers.def"
 #undef SCHEDULER
 };
@@ -34,6 +39,12 @@ bool scheduler_exists(std::string_view name) {
   for (const std::string_view known : kNames)
     if (known == name) return true;
   return false;
+}
+
+SchedulerWords words_of_scheduler(std::string_view name) {
+  std::size_t i = 0;
+  while (kNames[i] != name) ++i;
+  return kWords[i];
 }
 
 std::span<const std::string_view> scheduler_names() { return kNames; }

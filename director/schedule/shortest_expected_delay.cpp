@@ -1,5 +1,7 @@
 // sed and nq: the server that would be done soonest, (active + 1) / weight; nq takes an idle one at once, so that nobody waits in
 // a queue while somebody is idle. Source: ip_vs_sed.c, ip_vs_nq.c.
+#include <fmt/format.h>
+
 #include "director/core/scheduler.h"
 
 namespace director {
@@ -20,6 +22,8 @@ class ShortestExpectedDelay final : public Scheduler {
     }
     return soonest;
   }
+
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return fmt::format("{}/{}", after(s), s.config.weight); }
 
  private:
   static std::uint64_t after(const RealServer& s) { return std::uint64_t{s.active} + 1; }

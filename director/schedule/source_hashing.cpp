@@ -13,7 +13,7 @@ class SourceHashing final : public Scheduler {
   explicit SourceHashing(SchedulerFlags flags) : fallback_(flags.flag1), with_port_(flags.flag2) {}
 
   RealServer* pick(ServerList, const FlowKey& flow, Instant) override {
-    const std::size_t slot = slot_of(flow);
+    const std::size_t slot = *slot_of(flow);
     RealServer* owner = slots_[slot];
     if (owner == nullptr || owner->usable()) return owner;
     if (!fallback_) return nullptr;
@@ -40,14 +40,14 @@ class SourceHashing final : public Scheduler {
     }
   }
 
+  [[nodiscard]] std::optional<std::size_t> slot_of(const FlowKey& flow) const override {
+    return hash_slot(folded(flow.source.address) + (with_port_ ? flow.source.port.host() : 0U));
+  }
+
   [[nodiscard]] std::vector<const RealServer*> slots() const override { return {slots_.begin(), slots_.end()}; }
 
  private:
   static constexpr std::size_t kSlots = kHashSlots;
-
-  std::size_t slot_of(const FlowKey& flow) const {
-    return hash_slot(folded(flow.source.address) + (with_port_ ? flow.source.port.host() : 0U));
-  }
 
   bool fallback_;
   bool with_port_;

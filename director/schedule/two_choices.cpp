@@ -1,6 +1,7 @@
 // twos: two servers drawn by weight, the one with less to do wins: nearly as even as wlc without the herd all looking at the same
 // "least". Source: ip_vs_twos.c; Mitzenmacher, "The power of two choices" (1996).
 #include "director/core/scheduler.h"
+#include "director/schedule/least_loaded.h"
 
 namespace director {
 namespace {
@@ -16,6 +17,8 @@ class TwoChoices final : public Scheduler {
     RealServer* other = draw(servers, sum);
     return other->config.weight * one->overhead() > one->config.weight * other->overhead() ? other : one;
   }
+
+  [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
 
  private:
   RealServer* draw(ServerList servers, std::uint64_t sum) {

@@ -1,6 +1,7 @@
 // vsadm: hands its command line to the director and prints the answer. The grammar, the tables and the decisions are the
 // director's (command.h); this program knows where the director is, looks up what the director must not wait for, and waits.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -76,6 +77,9 @@ int run(std::vector<std::string> argv) {
     if (std::holds_alternative<Help>(*command)) return say(help(program));
     if (std::holds_alternative<Version>(*command)) return say(version(program));
   }
+  // Whether somebody looks is known here alone.
+  if (!words.empty() && words[0] == "explain" && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr)
+    words.insert(words.begin() + 1, "--colour");
   words.insert(words.begin(), program);
   return converse(DirectorLink{control}, Request{std::move(words), {}});
 }

@@ -1,6 +1,6 @@
 // Replay: a capture case run through the core, without a socket or a device, with the capture's clock.
 //
-// A capture case is a folder: `rules`, `case.json`, `in.pcap` and perhaps `steps.json`. load_case() reads it, Replay feeds the
+// A capture case is a folder: `rules`, `case.json`, `in.pcap` (pcapng does too) and perhaps `steps.json`. load_case() reads it, Replay feeds the
 // core step by step and hands back what the director would have sent. Used by `director replay`, by the golden tests and by
 // `director explain` for captures. Not a judge: whether the output is right is for those who ask.
 #pragma once

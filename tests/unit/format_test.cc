@@ -83,12 +83,13 @@ TEST(PacketText, RefusesWithWhatWasExpected) {
   EXPECT_EQ(refusal(""), "packet text: expected a packet such as `tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]`");
   EXPECT_EQ(refusal("tcp 10.0.0.1 > 10.0.0.2:80 [S]"),
             "packet text: \"tcp 10.0.0.1 > 10.0.0.2:80 [S]\": expected `tcp ADDRESS:PORT > ADDRESS:PORT`");
-  EXPECT_EQ(refusal("tcp 10.0.0.1:1 > 10.0.0.2:80 [X]"), "packet text: \"X\": a TCP flag is one of SFRPAUEC");
+  EXPECT_EQ(refusal("tcp 10.0.0.1:1 > 10.0.0.2:80 [SX]"),
+            "packet text, column 30: \"[SX]\": a TCP flag is one of SFRPAUEC, not X");
   EXPECT_EQ(refusal("udp 10.0.0.1:1 > 10.0.0.2:80 ttl=256"),
-            "packet text: ttl=256: expected a number from 0 to 255");
+            "packet text, column 30: ttl=256: expected a number from 0 to 255");
   EXPECT_EQ(refusal("udp 10.0.0.1:1 > 10.0.0.2:80 seq=1"),
-            "packet text: \"seq\" isn't a field of this packet");
-  EXPECT_EQ(refusal("udp 10.0.0.1:1 > 10.0.0.2:80 ttl=1 ttl=2"), "packet text: \"ttl=2\" is said twice");
+            "packet text, column 30: \"seq\" isn't a field of this packet");
+  EXPECT_EQ(refusal("udp 10.0.0.1:1 > 10.0.0.2:80 ttl=1 ttl=2"), "packet text, column 36: \"ttl=2\" is said twice");
   EXPECT_EQ(refusal("udp 10.0.0.1:1 > 10.0.0.2:80 (udp 1.1.1.1:1 > 1.1.1.2:2)"),
             "packet text: udp has no packet inside");
   EXPECT_EQ(refusal("ipip 10.0.0.1 > 10.0.0.2 (udp 1.1.1.1:1 > 1.1.1.2:2"),

@@ -24,6 +24,7 @@
 #include "director/core/change.h"
 #include "director/core/connection.h"
 #include "director/core/counters.h"
+#include "director/core/explanation.h"
 #include "director/core/fragment.h"
 #include "director/core/hop.h"
 #include "director/core/local.h"
@@ -61,6 +62,8 @@ class Balancer {
   /// Decides about one frame and rewrites it in place. The caller transmits it, drops it or leaves it to the host, as the
   /// verdict says, and transmits what is in outbox() afterwards. Counts the verdict's reason itself.
   Verdict process(Frame& frame, Instant now) noexcept;
+  /// The same, and tells how it came to that.
+  Verdict explain(Frame& frame, Instant now, Explanation& to);
   /// Looks ahead at frames that will be processed next: what they need of a large table comes nearer, for all at once. Decides nothing.
   void look_ahead(std::span<Frame> batch) const;
   /// All of the change or nothing of it.
@@ -93,6 +96,8 @@ class Balancer {
   [[nodiscard]] const Tunables& tunables() const { return tunables_; }
   [[nodiscard]] Policy policy() const { return options_.policy; }
   [[nodiscard]] const Network& network() const { return network_; }
+  /// By which device packets from there come, if they come the way answers go.
+  [[nodiscard]] std::optional<DeviceId> device_towards(const IpAddress& address);
   [[nodiscard]] const Classifier& classes() const { return classes_; }
   /// The sync daemon of that role, if it runs.
   [[nodiscard]] const std::optional<SyncDaemon>& sync_daemon(SyncRole role) const { return sync_.daemon(role); }
@@ -165,6 +170,7 @@ class Balancer {
 
   // Forwarding: the last steps, shared by packets and ICMP errors about them.
   Verdict forward_request(Connection& connection, Frame& frame, const PacketView& view, Instant now);
+  Verdict seal(Frame& frame, const RouteTo& way, Instant now);
   Verdict forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now);
   [[nodiscard]] std::size_t mtu_inside(const RouteTo& way, std::size_t overhead, Family inner) const;
   OuterHeaders outer_headers(const Connection& connection, const RouteTo& way);
@@ -195,6 +201,7 @@ class Balancer {
     RealServer* server = nullptr;
     TemplateId affinity;
   };
+  RealServer* pick(Service& service, const FlowKey& flow, Instant now);
   Result<Choice, Reason> choose(Service& service, const FlowKey& flow, std::span<const std::byte> payload, Instant now);
   [[nodiscard]] Endpoint real_endpoint(const Service& service, const RealServer& server, const FlowKey& flow) const;
   [[nodiscard]] RecipeKey recipe_key(const RealServer& server, const FlowKey& flow, const Endpoint& real) const;
@@ -270,6 +277,22 @@ class Balancer {
   void offer_shortcut(Connection& c, Direction direction, const PacketView& view, DeviceId ingress, const RouteTo& way);
   void close_shortcuts(Connection& c);
   void end_stale_shortcuts();
+
+  // What an explanation is told (core/explain.cpp).
+  [[nodiscard]] bool explains() const { return __builtin_expect(explanation_ != nullptr, 0) != 0; }
+  void tell_step(std::string_view topic, std::string says, std::vector<std::pair<std::string_view, std::string>> facts = {});
+  void tell_unreadable(const Frame& frame, Reason reason);
+  void tell_packet(const Frame& frame, const PacketView& view);
+  void tell_connection(const Connection& connection, Direction direction, Instant now);
+  void tell_opened(const Connection& connection);
+  void tell_service(const Service* service, const FlowKey& flow, std::uint32_t mark);
+  void tell_template(const Connection* model, const FlowKey& key);
+  void tell_candidates(const Service& service, const FlowKey& flow);
+  void tell_pick(const Service& service, const RealServer* taken);
+  void tell_state(const Connection& connection, State before);
+  void tell_forwarding(const Connection& connection, Direction direction, const Frame& frame);
+  void tell_hop(const RouteTo& way);
+  void tell_verdict(const Verdict& verdict);
 
   // Services.
   void settle_timeouts(Service& service) const;
@@ -362,6 +385,7 @@ class Balancer {
   Instant next_tick_ = kNever;
   Instant next_announcement_ = kNever;
   int announcements_left_ = 0;
+  Explanation* explanation_ = nullptr;  // who wants to know, during explain()
   bool offers_shortcuts_ = false;
   ShortcutNews shortcut_news_;
   std::unordered_set<std::uint32_t> with_shortcuts_;  // connections

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -28,6 +30,10 @@ class Scheduler {
   virtual void server_leaving(ServerList /*servers*/, std::size_t /*position*/) {}
   /// Weights, thresholds or the list itself changed; `servers` is the list as it is now.
   virtual void servers_changed(ServerList /*servers*/) {}
+  /// For people: what pick() would compare of this server, in figures; empty: nothing.
+  [[nodiscard]] virtual std::string standing(const RealServer& /*server*/) const { return {}; }
+  /// Of a scheduler that hashes: the flow's slot.
+  [[nodiscard]] virtual std::optional<std::size_t> slot_of(const FlowKey& /*flow*/) const { return {}; }
   /// Of a scheduler that hashes: whose each slot of its table is; nullptr: nobody's. Empty: it has no such table.
   [[nodiscard]] virtual std::vector<const RealServer*> slots() const { return {}; }
   /// Before the first pick, and whenever a knob was turned.
@@ -40,5 +46,11 @@ class Scheduler {
 [[nodiscard]] bool scheduler_exists(std::string_view name);
 /// All names, in the order of schedulers.def.
 [[nodiscard]] std::span<const std::string_view> scheduler_names();
+/// Whom it takes, and why not another usable one, in a few words. REQUIRES: scheduler_exists.
+struct SchedulerWords {
+  std::string_view takes;
+  std::string_view passes_over;
+};
+[[nodiscard]] SchedulerWords words_of_scheduler(std::string_view name);
 
 }  // namespace director

@@ -1,7 +1,7 @@
-// Capture files: reading and writing classic pcap with Ethernet frames, in micro- and nanoseconds.
+// Capture files of Ethernet frames: reading pcap and pcapng, writing pcap. `director --pcap` writes pcapng (recorder.h).
 //
-// Not pcapng, and no device: `director replay`, `director explain` and the tests use it.
-// Source: draft-ietf-opsawg-pcap; the magic number tells byte order and resolution.
+// No device: `director replay`, `director explain` and the tests use it.
+// Source: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; the first number tells which, the byte order, and pcap's resolution.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,7 @@
 
 #include "director/base/result.h"
 #include "director/base/time.h"
+#include "director/net/offload.h"
 
 namespace director {
 
@@ -21,8 +22,15 @@ struct CapturedFrame {
   Duration time{};               ///< since the file's epoch, which a capture case chooses freely
   std::vector<std::byte> bytes;  ///< from the Ethernet header on, without a frame check sequence
   std::size_t wire_length = 0;   ///< more than bytes.size() if the capture was cut short
+  enum class Direction : std::uint8_t { unknown, inbound, outbound };
+  Direction direction = Direction::unknown;  ///< as pcapng may say
+  Offload offload = {};                      ///< as the comment of a recording of ours says
+  std::uint32_t interface = 0;               ///< of pcapng, in the order of their descriptions
 
-  friend bool operator==(const CapturedFrame&, const CapturedFrame&) = default;
+  /// The frame and its time; not what only one format says.
+  friend bool operator==(const CapturedFrame& a, const CapturedFrame& b) {
+    return a.time == b.time && a.bytes == b.bytes && a.wire_length == b.wire_length;
+  }
 };
 
 class PcapReader {
@@ -35,13 +43,27 @@ class PcapReader {
 
  private:
   PcapReader() = default;
+  struct Interface {
+    bool is_ethernet = false;
+    std::uint64_t ticks_per_second = 1'000'000;
+  };
   [[nodiscard]] std::uint32_t word(std::span<const std::byte, 4> bytes) const;
+  [[nodiscard]] std::uint16_t half(std::span<const std::byte> bytes) const;
+  Result<std::optional<CapturedFrame>> next_of_pcap();
+  Result<std::optional<CapturedFrame>> next_of_pcapng();
+  Result<void> begin_section(std::span<const std::byte, 4> byte_order);
+  void describe_interface(std::span<const std::byte> body);
+  Result<CapturedFrame> enhanced_packet(std::span<const std::byte> body) const;
+  template <typename Visit>
+  void for_each_option(std::span<const std::byte> options, Visit visit) const;
 
   std::string path_;
   std::ifstream in_;
   std::uint64_t record_ = 0;  // number of the next one, for messages
   bool big_endian_ = false;
   bool nanoseconds_ = false;
+  bool is_pcapng_ = false;
+  std::vector<Interface> interfaces_;  // of the section, pcapng
 };
 
 /// All frames of a file.

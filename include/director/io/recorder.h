@@ -3,7 +3,7 @@
 //
 // Not a wrapper around a Device: the comment is the core's verdict, which no device knows. The loop tells it.
 // Frames are written as they are in memory: a partial checksum stays partial and a super-frame whole, and the
-// comment says so. Source: draft-ietf-opsawg-pcapng.
+// comment says so, in words a replay understands (offload_text.h). Source: draft-ietf-opsawg-pcapng.
 #pragma once
 
 #include <cstdio>
