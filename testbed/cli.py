@@ -23,6 +23,8 @@ import picture
 import private
 import scenarios
 import screen
+import tracing.journeys
+import tracing.request
 from cluster import FAILED, OK, USAGE, Lab, LabError, Options
 from screen import say
 from topology import FAMILIES, in_url
@@ -186,6 +188,12 @@ def do_graph(options, _command) -> int:
     return OK
 
 
+def do_trace(options, _command) -> int:
+    lab = Lab.load(_name(options))
+    _go_inside(lab)
+    return tracing.request.main(lab, options)
+
+
 def do_logs(options, _command) -> int:
     lab = Lab.load(_name(options))
     logs = sorted(lab.logs.glob(f"{options.node or ''}*.log"))
@@ -303,6 +311,14 @@ def parser() -> Parser:
     added.add_argument("--device", choices=scenarios.DEVICES, default="packet")
     added.add_argument("--mermaid", dest="format", action="store_const", const="mermaid", default="text")
     added.add_argument("--dot", dest="format", action="store_const", const="dot")
+    added = verb("trace", do_trace, "one request, hop by hop: what changes in its packets, and where", named)
+    added.add_argument("--path", default="/", help="what is asked for (default /)")
+    added.add_argument("--family", choices=("4", "6"), help="of the VIP, where the lab has both")
+    kinds = tracing.journeys.KINDS
+    added.add_argument("--packets", type=_words((*kinds, tracing.journeys.ALL)), default=tracing.journeys.STORY, metavar="KIND,...",
+                       help=f"{', '.join(kinds)}, or all (default {','.join(tracing.journeys.STORY)})")
+    added.add_argument("--json", action="store_true", help="the same as JSON")
+    added.add_argument("--svg", type=Path, metavar="FILE", help="draw it")
     added = verb("logs", do_logs, "what the programs in a lab wrote", named)
     added.add_argument("node", nargs="?")
     added = verb("bench", do_bench, "how fast: the director beside the kernel and proxies, all in the same lab")

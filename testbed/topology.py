@@ -85,6 +85,11 @@ class Link:
         """The TAP the director makes on this link's bridge."""
         return f"lb-{self.segment.name}"
 
+    @property
+    def device(self) -> str:
+        """Where what lives at this link gets and sends its frames."""
+        return self.tap if self.bridge else self.interface
+
 
 @dataclass(frozen=True)
 class Route:

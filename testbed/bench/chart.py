@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The figures as a picture: a panel for each work, a bar for each contender. One SVG file that needs no other.
-
-It follows the reader's light or dark setting (prefers-color-scheme), also as an image in a web page. Data only comes from
-the JSON form (report.py).
-"""
+"""The figures as a picture: a panel for each work, a bar for each contender. Data only comes from the JSON form (report.py)."""
 
 from xml.sax.saxutils import escape
 
 from bench.works import WORKS
+from svg import document, text
 
 COLUMNS = 2
 PANEL, GAP, MARGIN = 452, 24, 24  # widths
@@ -15,20 +12,12 @@ LABEL, BARS = 84, 226  # of a panel: the names, the longest bar; what is left is
 HEAD, ROW, BAR = 46, 19, 12  # heights
 TOP = 92
 
+COLOURS = {"peer": ("#a3adb9", "#66717f"), "proxy": ("#c9a45c", "#a5843f"), "nat": ("#2f6fde", "#5b93f5"),
+           "tun": ("#8a55d7", "#a97bf0"), "dr": ("#0f9a74", "#2fbf95")}
 STYLE = """
-  svg { --paper: #ffffff; --ink: #1c2430; --faint: #66707d; --line: #dfe4ea; --peer: #a3adb9; --proxy: #c9a45c;
-        --nat: #2f6fde; --tun: #8a55d7; --dr: #0f9a74; color-scheme: light dark; }
-  @media (prefers-color-scheme: dark) {
-    svg { --paper: #12161c; --ink: #e6eaf0; --faint: #97a2b0; --line: #2b333e; --peer: #66717f; --proxy: #a5843f;
-          --nat: #5b93f5; --tun: #a97bf0; --dr: #2fbf95; }
-  }
-  text { font: 12px ui-sans-serif, system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: var(--ink); }
-  .paper { fill: var(--paper); } .faint { fill: var(--faint); } .right { text-anchor: end; }
-  .h1 { font-size: 18px; font-weight: 600; } .h2 { font-size: 13px; font-weight: 600; }
-  .figure { font-variant-numeric: tabular-nums; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; } .small { font-size: 11px; }
+  .figure { font-variant-numeric: tabular-nums; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
   .peer { fill: var(--peer); } .proxy { fill: var(--proxy); } .nat { fill: var(--nat); } .tun { fill: var(--tun); } .dr { fill: var(--dr); }
-  .base { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 2 3; } .rule { stroke: var(--line); }
-  .spread { stroke: var(--ink); stroke-opacity: .55; stroke-width: 1.5; }
+  .base { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 2 3; } .spread { stroke: var(--ink); stroke-opacity: .55; stroke-width: 1.5; }
 """
 LEGEND = (("peer", "no director, or the kernel"), ("proxy", "proxies"), ("nat", "director, VS/NAT"), ("tun", "VS/TUN"), ("dr", "VS/DR"))
 
@@ -45,11 +34,6 @@ def figure(value: float) -> str:
     if value >= 10_000:
         return f"{value / 1e3:.0f} k" if value >= 100_000 else f"{value / 1e3:.1f} k"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def text(x: float, y: float, words: str, style: str = "") -> str:
-    attribute = f' class="{style}"' if style else ""
-    return f'<text x="{x:g}" y="{y:g}"{attribute}>{escape(words)}</text>'
 
 
 def panel(work: str, rows: list[dict], absent: dict[str, str], x: float, y: float) -> str:
@@ -113,11 +97,4 @@ def svg(result: dict, absent: dict[str, str]) -> str:
         head.append(f'<rect class="{style}" x="{x}" y="65" width="11" height="11" rx="2"/>' + text(x + 16, 75, words, "small"))
         x += 36 + round(6.2 * len(words))
     head.append(f'<line class="base" x1="{x}" y1="64" x2="{x}" y2="78"/>' + text(x + 8, 75, "nft, in each panel", "small"))
-    return f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" role="img" \
-aria-label="bar charts of lab bench">
-<style>{STYLE}</style>
-<rect class="paper" width="{width}" height="{y}" rx="6"/>
-{chr(10).join([*head, *parts])}
-</svg>
-"""
+    return document(width, y, "bar charts of lab bench", COLOURS, STYLE, [*head, *parts])

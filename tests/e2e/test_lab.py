@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,29 @@ def test_the_two_families_of_a_lab_reach_its_hosts(name):
         assert page["client"] in ("10.9.0.1", "fd00:10:9::1") and (":" in page["client"]) == ("[" in url)
 
 
+def test_trace_prints_marks_or_json_and_draws(name, tmp_path):
+    file = tmp_path / "picture.svg"
+    lab("up", "--mode", "dr", "--name", name)
+    printed = lab("trace", "--name", name, "--svg", str(file)).stdout
+    assert "\033" not in printed
+    assert "*02:00:0a:09:00:02 director > *02:00:0a:09:00:0" in printed and "as it left client" in printed
+    drawn = "".join(xml.parse(file).getroot().itertext())
+    for word in ("client", "director", "server", "02:00:0a:09:00:02", "10.9.0.100:80"):
+        assert word in drawn
+    result = json.loads(lab("trace", "--name", name, "--json", "--packets", "syn,reply").stdout)
+    assert [packet["kind"] for packet in result["packets"]] == ["syn", "reply"]
+    answer = lab("trace", "--name", name, "--family", "6", check=False)
+    assert answer.returncode == 2 and "no IPv6" in answer.stderr
+
+
+def test_a_request_that_fails_is_traced_to_where_it_ends(name):
+    lab("up", "--mode", "dr", "--name", name)
+    lab("exec", "--name", name, "director", "--", "vsadm", "-C")
+    answer = lab("trace", "--name", name, check=False)
+    assert answer.returncode == 1 and "no answer" in answer.stdout
+    assert "it was not seen any further than here, at director" in answer.stdout and "SYN+ACK" not in answer.stdout
+
+
 def test_doctor_finds_this_machine_fit():
     assert "✗" not in lab("doctor").stdout
 
@@ -295,6 +319,10 @@ def test_an_ordinary_user_has_a_lab(as_nobody, mode, family):
     page = json.loads(as_nobody("exec", "--name", "mine", "client", "--", "curl", "-s", f"http://{VIPS[family][0]}/").stdout)
     assert page["client"] == CLIENTS[family][0]
     assert as_nobody("exec", "client", "--", "false", check=False).returncode == 1
+    picture = as_nobody.home / "picture.svg"
+    packets = json.loads(as_nobody("trace", "--json", "--svg", str(picture)).stdout)["packets"]
+    assert len(packets) == 4 and all(packet["arrived"] for packet in packets)
+    picture.unlink()
     assert " up" in as_nobody("ls").stdout
     as_nobody("down", "--name", "mine")
     assert set(processes_of(65534)) <= before
@@ -317,8 +345,9 @@ def test_an_ordinary_user_is_told_what_tap_needs(as_nobody):
 
 
 def test_the_lab_needs_the_standard_library_only():
-    files = [*(ROOT / "testbed").glob("*.py"), *(ROOT / "testbed").glob("bench/*.py")]
-    names = {path.stem for path in files} | {"bench"}
+    packages = ("bench", "tracing")
+    files = [path for folder in ("", *packages) for path in (ROOT / "testbed" / folder).glob("*.py")]
+    names = {path.stem for path in files} | set(packages)
     foreign = set()
     for path in files:
         for match in re.finditer(r"^(?:import|from) (\w+)", path.read_text(), re.MULTILINE):
