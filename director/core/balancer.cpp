@@ -120,7 +120,6 @@ bool is_abort(const PacketView& view) {
 }
 
 constexpr Duration kAnnounceEvery = 1s;
-constexpr Duration kRateInterval = std::chrono::seconds(TrafficMeter::kIntervalSeconds);
 constexpr std::size_t kExpireBudget = 1024;  // connections a call: under a millisecond, cold as they are
 
 }  // namespace
@@ -150,7 +149,8 @@ void Balancer::look_ahead(std::span<Frame> batch) const {
 }
 
 Verdict Balancer::process(Frame& frame, Instant now) noexcept {
-  const Verdict verdict = decide(frame, now);
+  const auto known = take_short_way(frame, now);
+  const Verdict verdict = known ? *known : decide(frame, now);
   counters_.count(verdict.reason);
   if (explains()) tell_verdict(verdict);
   return verdict;

@@ -7,9 +7,6 @@
 namespace director {
 namespace {
 
-/// Short connections aren't worth telling anybody about.
-constexpr std::uint32_t kWalkFirst = 32;  // of the client's packets, super-frames counted once
-
 bool steady(State s) { return s == State::established || s == State::udp; }
 
 }  // namespace

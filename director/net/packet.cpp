@@ -269,6 +269,65 @@ std::optional<FlowKey> glance(const Frame& frame) {
 
 namespace {
 
+/// What a plain packet has behind its IP header.
+bool read_plain_transport(const Frame& frame, PacketView& view) {
+  const auto bytes = frame.bytes();
+  const std::size_t length = view.payload_length();
+  if (view.is_tcp()) {
+    if (length < sizeof(TcpHeader)) return false;
+    view.tcp_flags = header_at<TcpHeader>(bytes, view.transport).flags;
+  } else if (!view.is_udp() || length < sizeof(UdpHeader)) {
+    return false;
+  }
+  const auto& ports = header_at<PortsHeader>(bytes, view.transport);
+  view.flow.source.port = ports.source;
+  view.flow.target.port = ports.target;
+  view.has_ports = view.has_transport = true;
+  const Offload& o = frame.offload;
+  return o.segments == Offload::Segments::none &&
+         (o.checksum == Offload::Checksum::complete ||
+          (o.checksum_start == view.transport && o.checksum_start + std::size_t{o.checksum_offset} + 2 <= view.network + view.ip_length));
+}
+
+}  // namespace
+
+bool read_plain(const Frame& frame, PacketView& view) {
+  constexpr std::size_t kNetwork = sizeof(EthernetHeader);
+  const auto bytes = frame.bytes();
+  if (bytes.size() < kNetwork + sizeof(Ipv4Header)) return false;
+  const Be16 type = header_at<EthernetHeader>(bytes, 0).type;
+  view.network = kNetwork;
+  if (type == Be16{static_cast<std::uint16_t>(EtherType::ipv4)}) {
+    const auto& ip = header_at<Ipv4Header>(bytes, kNetwork);
+    const std::size_t total = ip.total_length.host();
+    if (ip.version_ihl != 0x45 || total < sizeof ip || total > bytes.size() - kNetwork || ip.fragment_offset() != 0 ||
+        ip.more_fragments() || ChecksumSum{}.add(ip).folded() != 0xffff)
+      return false;
+    view.ttl = ip.ttl;
+    view.tos = ip.tos;
+    view.dont_fragment = ip.dont_fragment();
+    view.fragment_id = ip.id.host();
+    view.transport = kNetwork + sizeof ip;
+    view.ip_length = static_cast<std::uint32_t>(total);
+    view.flow = {{IpAddress::v4(ip.source), {}}, {IpAddress::v4(ip.target), {}}, ip.protocol};
+    return read_plain_transport(frame, view);
+  }
+  if (type != Be16{static_cast<std::uint16_t>(EtherType::ipv6)} || bytes.size() < kNetwork + sizeof(Ipv6Header)) return false;
+  const auto& ip = header_at<Ipv6Header>(bytes, kNetwork);
+  const std::size_t total = sizeof ip + ip.payload_length.host();
+  if (ip.version_class_flow.host() >> 28U != 6 || total > bytes.size() - kNetwork) return false;
+  view.family = Family::ipv6;
+  view.ttl = ip.hop_limit;
+  view.tos = ip.traffic_class();
+  view.dont_fragment = true;
+  view.transport = kNetwork + sizeof ip;
+  view.ip_length = static_cast<std::uint32_t>(total);
+  view.flow = {{IpAddress::v6(ip.source), {}}, {IpAddress::v6(ip.target), {}}, ip.next_header};
+  return !view.flow.source.address.is_v4() && !view.flow.target.address.is_v4() && read_plain_transport(frame, view);
+}
+
+namespace {
+
 void read_quoted_ports(std::span<const std::byte> quoted, QuotedPacket& q) {
   if (q.later_fragment || !carries_ports(q.flow.protocol) || quoted.size() - q.header_length < sizeof(PortsHeader))
     return;

@@ -52,6 +52,7 @@ class Balancer {
     std::uint64_t seed = 0;                    ///< of hashes and IP IDs; secret in the field, fixed in a replay
     std::size_t max_connections = 16'000'000;  ///< more are refused (Reason::table_full)
     bool announce = true;                      ///< gratuitous ARP and ND for the virtual addresses; a replay sends none
+    bool short_way = true;                     ///< off: every packet walks all of the way; a test compares the two
   };
   explicit Balancer(const Options& options);
   ~Balancer();
@@ -136,6 +137,7 @@ class Balancer {
   enum class Start : std::uint8_t { beginning, anything };
 
   // The way of a packet, in the order it is walked (balancer.cpp).
+  std::optional<Verdict> take_short_way(Frame& frame, Instant now);  // short_way.cpp
   Verdict decide(Frame& frame, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);
   Verdict neighbour(Frame& frame, const PacketView& view, Instant now);
@@ -376,6 +378,7 @@ class Balancer {
   std::deque<Forgotten> forgotten_;  // removed servers without connections, the oldest first
   std::uint64_t generation_ = 0;
   std::size_t engines_ = 0;  // services with a persistence engine
+  static constexpr Duration kRateInterval = std::chrono::seconds(TrafficMeter::kIntervalSeconds);
   std::optional<Endpoint> last_choice_;
   std::uint32_t ip_id_;
   std::int64_t until_drop_ = 0;  // drop_packet: connections to be

@@ -15,6 +15,9 @@
 
 namespace director {
 
+/// So many packets of the client walk first (super-frames counted once): short connections aren't worth telling anybody about.
+inline constexpr std::uint32_t kWalkFirst = 32;
+
 struct Shortcut {
   enum class Rewrite : std::uint8_t { nothing, target, source };
 

@@ -21,6 +21,12 @@ struct MacAddress {
   static std::optional<MacAddress> parse(std::string_view text);                 ///< "02:00:00:00:00:0a"
   [[nodiscard]] constexpr bool is_group() const { return (bytes[0] & 1U) != 0; }  ///< multicast or broadcast
   friend constexpr auto operator<=>(const MacAddress&, const MacAddress&) = default;
+  /// In words, not by memcmp: every frame's target is compared.
+  friend constexpr bool operator==(const MacAddress& a, const MacAddress& b) {
+    const auto x = std::bit_cast<std::array<std::uint16_t, 3>>(a.bytes);
+    const auto y = std::bit_cast<std::array<std::uint16_t, 3>>(b.bytes);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+  }
 };
 inline constexpr MacAddress kBroadcastMac{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 static_assert(sizeof(MacAddress) == 6);
@@ -78,7 +84,11 @@ class IpAddress {
     return is_v4() ? bytes_[12] == 127 : *this == v6({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
   }
 
-  friend constexpr bool operator==(const IpAddress&, const IpAddress&) = default;
+  friend constexpr bool operator==(const IpAddress& a, const IpAddress& b) {
+    const auto x = std::bit_cast<std::array<std::uint64_t, 2>>(a.bytes_);
+    const auto y = std::bit_cast<std::array<std::uint64_t, 2>>(b.bytes_);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+  }
   friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;
 
  private:

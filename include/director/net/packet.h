@@ -61,6 +61,10 @@ Result<PacketView, Reason> parse_packet(Frame& frame);
 /// as can be. What parse_packet() accepts of such a frame has this flow.
 [[nodiscard]] std::optional<FlowKey> glance(const Frame& frame);
 
+/// The view parse_packet() would give, of a plain frame: whole, no IP options or extension headers, TCP or UDP with its header, no
+/// super-frame. False: anything else, right or wrong. Touches nothing: padding is still there.
+[[nodiscard]] bool read_plain(const Frame& frame, PacketView& view);
+
 /// The packet an ICMP error quotes (RFC 792: IP header and at least 8 bytes), as far as it can be read.
 struct QuotedPacket {
   Family family = Family::ipv4;

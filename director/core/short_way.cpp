@@ -1,0 +1,58 @@
+// The short way: nearly all packets belong to an established connection and change nothing but counters and a deadline. For those the
+// long way (balancer.cpp) comes to the same every time; here its questions are asked in one go, and what it would do is done.
+//
+// Asked and answered with the long way's own functions, in its order. Whatever isn't plain takes the long way, untouched.
+// tests/unit/short_way_test.cc compares the two, byte by byte and counter by counter.
+#include "director/core/balancer.h"
+#include "director/net/headers.h"
+#include "director/net/ip_header.h"
+
+namespace director {
+
+std::optional<Verdict> Balancer::take_short_way(Frame& frame, Instant now) {
+  PacketView view;
+  if (explains() || !options_.short_way || !read_plain(frame, view) || view.ttl <= 1) return {};
+  const Interface* in = network_.find(frame.ingress);
+  if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return {};
+  if (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)) return {};
+
+  // A connection that goes on as it is.
+  const auto [connection, direction] = connections_.find(view.flow, frame.flow_hash != 0 ? frame.flow_hash : connections_.hash_of(view.flow));
+  if (connection == nullptr) return {};
+  Connection& c = *connection;
+  const bool request = direction == Direction::request;
+  if (c.young || !c.has_request_path || connections_.is_due(c, now)) return {};
+  if (view.is_tcp()) {
+    constexpr std::uint8_t kChanges = TcpHeader::kSyn | TcpHeader::kFin | TcpHeader::kRst;
+    if (c.state != State::established || (view.tcp_flags & (kChanges | TcpHeader::kAck)) != TcpHeader::kAck) return {};
+    if (!request && c.input_only) return {};  // the first reply
+  } else if (c.state != State::udp || (!request && c.affinity)) {
+    return {};
+  }
+  const Recipe& recipe = connections_.recipe(c);
+  RealServer& server = *reals_[recipe.server.index];
+  if (server.removed() || server.is_none || server.config.weight == 0) return {};
+  const Forwarder& forwarder = request ? recipe.request : recipe.reply;
+  const bool tunnels = std::holds_alternative<Tunnel>(forwarder);
+  if (offers_shortcuts_ && !tunnels && c.in_packets >= kWalkFirst && !(request ? c.has_request_shortcut : c.has_reply_shortcut)) return {};
+
+  // A way that is known, and takes the packet whole.
+  std::optional<RouteTo> room;
+  const RouteTo* way = request ? way_to(server) : way_to_client(c, room);
+  if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return {};
+  const std::size_t overhead = tunnels ? tunnel_overhead(server.config, frame.offload) : 0;
+  if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return {};
+
+  frame.resize(view.network + view.ip_length);
+  count_traffic(server, direction, 1, view.ip_length);
+  if (request) ++c.in_packets;
+  if (next_tick_ == kNever) next_tick_ = now + kRateInterval;
+  c.set_timeout(server.service->timeouts[c.state]);
+  connections_.set_deadline(c, now + c.timeout());
+  lower_ttl(frame.bytes(), view.network, view.family);
+  if (tunnels) return tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
+  if (const auto* nat = std::get_if<Nat>(&forwarder)) (void)director::apply(*nat, frame, view);  // it has its transport header
+  return network_.seal(frame, way->hop, now, outbox_, counters_);
+}
+
+}  // namespace director
