@@ -30,6 +30,7 @@ constexpr std::string_view kBeyond = R"(  {0} --class N [tcp|udp|sctp|any] [dpor
   {0} apply FILE [--dry-run]
   {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset]
   {0} reasons [--json]
+  {0} top [SERVICE] [--interval T] [-n COUNT] [--sort COLUMN] [--json]
   {0} tune [NAME[=VALUE]...] [--json]
   {0} --control SOCKET ...
 )";
@@ -63,6 +64,8 @@ constexpr std::string_view kBeyondCommands =
                               hash slots each change would move
   drain SERVICE SERVER        no new connections for it, wait until the last has ended, remove it
   reasons                     what became of packets that weren't forwarded, counted
+  top                         services, servers and drops with their rates, drawn anew every interval (2s); q quits, s sorts;
+                              into a pipe table after table, -n of them
   tune                        knobs by their kernel names: show or set them
 )";
 

@@ -4,12 +4,14 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <thread>
 
 #include "director/command_line.h"
 #include "director/vsadm/answers.h"
 #include "director/vsadm/director_link.h"
 #include "director/vsadm/help.h"
+#include "director/vsadm/top.h"
 
 namespace director::vsadm {
 namespace {
@@ -31,6 +33,11 @@ std::string control_path(std::vector<std::string>& words) {
   }
   const char* const environment = std::getenv("DIRECTOR_CONTROL");
   return environment != nullptr && *environment != '\0' ? environment : kDefaultControl;
+}
+
+/// Whether the program is called as itself and not as one of those it stands in for.
+bool beyond_ipvsadm(std::string_view program) {
+  return !program.substr(program.rfind('/') + 1).starts_with("ipvsadm");
 }
 
 int say(std::string_view text) {
@@ -76,6 +83,8 @@ int run(std::vector<std::string> argv) {
     if (std::holds_alternative<Help>(*command)) return say(help(program));
     if (std::holds_alternative<Version>(*command)) return say(version(program));
   }
+  if (!words.empty() && words[0] == "top" && beyond_ipvsadm(program))
+    return top(DirectorLink{control}, program, std::span{words}.subspan(1));
   words.insert(words.begin(), program);
   return converse(DirectorLink{control}, Request{std::move(words), {}});
 }
