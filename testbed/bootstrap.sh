@@ -20,6 +20,8 @@ packages_test="$packages_test ldirectord prometheus-node-exporter util-linux"
 packages_test="$packages_test python3-prometheus-client prometheus"
 # The status page is looked at in a browser (130 MB to fetch, installed in 46 s on a busy machine).
 packages_test="$packages_test chromium"
+# Completion is tried in the shells people type in.
+packages_test="$packages_test zsh"
 # What tests/bench/run needs beyond the build.
 packages_bench="libbenchmark-dev valgrind"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """vsadm top against a director that works: piped, as JSON, and on a terminal (a pty), which has to be as it was afterwards."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import termios
 
@@ -17,7 +13,7 @@ import pytest
 import netns
 from cluster import BUILD, Lab
 from conftest import labs
-from tools import Traffic
+from tools import Terminal, Traffic
 
 pytestmark = labs("nat")
 
@@ -79,34 +75,16 @@ def test_the_directors_refusals_are_its_own_words(lab: Lab):
     assert (answer.returncode, answer.stderr) == (1, "No such service\n")
 
 
-class Screen:
+class Screen(Terminal):
     """vsadm top on a terminal of its own, whose contents can be looked at."""
 
     def __init__(self, lab: Lab, *words: str, rows: int = 30, columns: int = 100):
-        self.pid, self.keyboard = pty.fork()
-        if self.pid == 0:
-            environment = {**lab.environment(), "TERM": "xterm"}
-            os.execve(BUILD / "vsadm", ["vsadm", "top", "--interval", "100ms", *words], environment)
-        self.written = ""
+        super().__init__([str(BUILD / "vsadm"), "top", "--interval", "100ms", *words], lab.environment())
         self.resize(rows, columns)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: str) -> None:
-        os.write(self.keyboard, keys.encode())
-
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self.keyboard], [], [], 0)
-        try:
-            self.written += os.read(self.keyboard, 65536).decode() if ready else ""
-        except OSError:  # the other end is closed
-            return False
-        return True
 
     def lines(self) -> list[str]:
         """What is to be seen: of the last drawing that is complete."""
-        self._read()
+        self.read()
         drawings = self.written.split("\x1b[H")[1:]
         complete = [drawing for drawing in drawings if drawing.endswith("\x1b[J") or "\x1b[?" in drawing]
         return ESCAPE.sub("", complete[-1]).split("\r\n") if complete else []
@@ -117,32 +95,6 @@ class Screen:
             return lines if lines and condition(lines) else []
 
         return netns.wait_until(met, 10, what)
-
-    def end(self) -> int:
-        """Its wait status."""
-
-        def over() -> tuple[int, int] | None:
-            self._read()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            return (pid, status) if pid else None
-
-        _, status = netns.wait_until(over, 10, "vsadm top to end")
-        while self._read() and select.select([self.keyboard], [], [], 0)[0]:
-            pass
-        self.pid = 0
-        return status
-
-    def settings(self) -> list:
-        return termios.tcgetattr(self.keyboard)[:4]
-
-    def __enter__(self) -> "Screen":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.keyboard)
 
 
 def by(column: str):
