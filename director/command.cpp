@@ -48,8 +48,8 @@ std::string described(const Change& change, const Movement& movement) {
 
 class Session {
  public:
-  Session(const Request& request, Balancer& balancer, Instant now)
-      : request_(request), balancer_(balancer), now_(now), lookups_(request.answers) {}
+  Session(const Request& request, Balancer& balancer, Instant now, std::vector<Change>* done)
+      : request_(request), balancer_(balancer), now_(now), lookups_(request.answers), done_(done) {}
 
   Answer run();
   [[nodiscard]] const std::vector<std::string>& questions() const { return lookups_.missing(); }
@@ -84,11 +84,15 @@ class Session {
 
   Answer reload(std::string_view text, std::string_view file, bool dry_run, bool quiet);
   Answer apply(std::span<const Change> changes);
+  void note(std::span<const Change> changes) {
+    if (done_ != nullptr) done_->insert(done_->end(), changes.begin(), changes.end());
+  }
 
   const Request& request_;
   Balancer& balancer_;
   Instant now_;
   Lookups lookups_;
+  std::vector<Change>* done_;
 };
 
 // --- which program, which command ------------------------------------------------------------------------------------------
@@ -120,6 +124,7 @@ Answer Session::perform(const Command& command) {
 Answer Session::perform(const Change& change) {
   if (asking()) return {};
   if (const auto done = balancer_.apply(change, now_); !done) return refused(kRefused, text_of(done.error()));
+  note({&change, 1});
   return {};
 }
 
@@ -128,6 +133,7 @@ Answer Session::apply(std::span<const Change> changes) {
   if (asking()) return {};
   if (const auto done = apply_all(balancer_, changes, now_); !done)
     return refused(kRefused, "the change went wrong half way, please report it: " + done.error().message);
+  note(changes);
   return {};
 }
 
@@ -198,6 +204,7 @@ Answer Session::restore_at_once(std::string_view text) {
   for (const Change& daemon : daemons)  // first: nothing else has changed if one is refused
     if (const auto done = balancer_.apply(daemon, now_); !done)
       return refused(kRefused, fmt::format("{}: {}\nnothing else was changed", command_text(daemon), text_of(done.error())));
+  note(daemons);
   std::vector<Change> changes = difference(table_of(balancer_), paper);
   changes.insert(changes.end(), others.begin(), others.end());
   return apply(changes);
@@ -444,8 +451,8 @@ Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeou
 
 }  // namespace
 
-Answer run_command(const Request& request, Balancer& balancer, Instant now) {
-  Session session(request, balancer, now);
+Answer run_command(const Request& request, Balancer& balancer, Instant now, std::vector<Change>* done) {
+  Session session(request, balancer, now, done);
   Answer answer = session.run();
   if (session.questions().empty()) return answer;
   Answer question;
@@ -453,10 +460,10 @@ Answer run_command(const Request& request, Balancer& balancer, Instant now) {
   return question;
 }
 
-std::string serve_command(std::string_view message, Balancer& balancer, Instant now) {
+std::string serve_command(std::string_view message, Balancer& balancer, Instant now, std::vector<Change>* done) {
   const auto request = decode_request(message);
   if (!request) return encode(refused(kRefusedByGrammar, "control socket: " + request.error().message));
-  return encode(run_command(*request, balancer, now));
+  return encode(run_command(*request, balancer, now, done));
 }
 
 }  // namespace director

@@ -81,7 +81,7 @@ std::string label_of(const Snapshot::Service& service) {
                                     : service.option == "-u" ? "UDP"
                                     : service.option == "-f" ? "FWM"
                                                              : "SCTP";
-  return fmt::format("{} {}{}", protocol, service.name, service.option == "-f" && service.is_v6 ? " -6" : "");
+  return fmt::format("{} {}{}", protocol, service.name, service.option == "-f" && service.is_v6 ? " IPv6" : "");
 }
 
 struct Row {
