@@ -23,7 +23,7 @@ struct Choice {
 };
 /// The words beyond ipvsadm, and their options.
 constexpr Choice kWords[] = {
-    {"apply", "--dry-run"}, {"drain", "--timeout --on-timeout"},
+    {"apply", "--dry-run --json"}, {"drain", "--timeout --on-timeout --json"},
     {"reasons", "--json"},  {"top", "--interval --sort --json -n -t -u --sctp-service -f"},
     {"tune", "--json"},
 };

@@ -27,8 +27,8 @@ constexpr std::string_view kUsage = R"(usage:
 constexpr std::string_view kBeyond = R"(  {0} --class N [tcp|udp|sctp|any] [dport PORTS] [daddr ADDRESSES] [sport PORTS] [saddr ADDRESSES] [-6]
   {0} --delete-class N
   {0} -L --classes
-  {0} apply FILE [--dry-run]
-  {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset]
+  {0} apply FILE [--dry-run] [--json]
+  {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset] [--json]
   {0} reasons [--json]
   {0} top [SERVICE] [--interval T] [-n COUNT] [--sort COLUMN] [--json]
   {0} tune [NAME[=VALUE]...] [--json]

@@ -127,11 +127,11 @@ TEST_F(VsadmCompletionTest, WordsBeyondIpvsadm) {
   EXPECT_EQ(completed("drain |"), "10.9.0.100:80 10.9.0.101:80 [fd00::100]:80 udp:10.9.0.100:53");
   EXPECT_EQ(completed("drain 10.9.0.100:80 |"), "10.9.1.11:8080 10.9.1.12:8080");
   EXPECT_EQ(completed("drain --timeout 5m udp:10.9.0.100:53 |"), "10.9.1.11:53");
-  EXPECT_EQ(completed("drain 10.9.0.100:80 10.9.1.11:8080 |"), "--timeout --on-timeout");
+  EXPECT_EQ(completed("drain 10.9.0.100:80 10.9.1.11:8080 |"), "--timeout --on-timeout --json");
   EXPECT_EQ(completed("drain 10.9.0.100:80 10.9.1.11:8080 --on-timeout |"), "keep reset");
   EXPECT_EQ(completed("drain 10.9.0.100:80 10.9.1.11:8080 --timeout |"), "");
   EXPECT_EQ(completed("apply |"), "FILE");
-  EXPECT_EQ(completed("apply web.rules |"), "--dry-run");
+  EXPECT_EQ(completed("apply web.rules |"), "--dry-run --json");
   EXPECT_EQ(completed("apply --dry-run |"), "FILE");
   EXPECT_EQ(completed("reasons |"), "--json");
   EXPECT_EQ(completed("top --sort in|"), "inact inpps inbps");
