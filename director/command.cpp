@@ -39,19 +39,23 @@ Answer refused(const BadCommand& bad) {
   return refused(bad.exit_code, bad.message);
 }
 
-/// A change as a command line, and what it moves.
-std::string described(const Change& change, const Movement& movement) {
-  std::vector<std::string> notes;
-  if (movement.connections != 0)
-    notes.push_back(fmt::format("{} connection{}", movement.connections, movement.connections == 1 ? "" : "s"));
-  if (movement.slots != 0) notes.push_back(fmt::format("{} of {} slots move", movement.slots, movement.of_slots));
-  return command_text(change) + (notes.empty() ? "" : fmt::format("   # {}", fmt::join(notes, ", ")));
+/// Changes as command lines, and what each moves.
+std::string list_changes(std::span<const std::pair<std::string, Movement>> changes) {
+  std::string text;
+  for (const auto& [change, movement] : changes) {
+    std::vector<std::string> notes;
+    if (movement.connections != 0)
+      notes.push_back(fmt::format("{} connection{}", movement.connections, movement.connections == 1 ? "" : "s"));
+    if (movement.slots != 0) notes.push_back(fmt::format("{} of {} slots move", movement.slots, movement.of_slots));
+    text += change + (notes.empty() ? "" : fmt::format("   # {}", fmt::join(notes, ", "))) + "\n";
+  }
+  return text;
 }
 
 class Session {
  public:
-  Session(const Request& request, Balancer& balancer, Instant now)
-      : request_(request), balancer_(balancer), now_(now), lookups_(request.answers) {}
+  Session(const Request& request, Balancer& balancer, Instant now, std::vector<Change>* done)
+      : request_(request), balancer_(balancer), now_(now), lookups_(request.answers), done_(done) {}
 
   Answer run();
   [[nodiscard]] const std::vector<std::string>& questions() const { return lookups_.missing(); }
@@ -80,18 +84,23 @@ class Session {
   // Beyond ipvsadm.
   Answer apply_file(WordList words);
   Answer drain(WordList words);
-  Answer drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset);
+  Answer drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset, Notation notation);
   Answer explain(WordList words);
   Answer reasons(WordList words);
   Answer tune(WordList words);
 
-  Answer reload(std::string_view text, std::string_view file, bool dry_run, bool quiet);
+  /// `told`: how the changes are printed; nothing: not at all.
+  Answer reload(std::string_view text, std::string_view file, bool dry_run, std::optional<Notation> told);
   Answer apply(std::span<const Change> changes);
+  void note(std::span<const Change> changes) {
+    if (done_ != nullptr) done_->insert(done_->end(), changes.begin(), changes.end());
+  }
 
   const Request& request_;
   Balancer& balancer_;
   Instant now_;
   Lookups lookups_;
+  std::vector<Change>* done_;
 };
 
 // --- which program, which command ------------------------------------------------------------------------------------------
@@ -124,6 +133,7 @@ Answer Session::perform(const Command& command) {
 Answer Session::perform(const Change& change) {
   if (asking()) return {};
   if (const auto done = balancer_.apply(change, now_); !done) return refused(kRefused, text_of(done.error()));
+  note({&change, 1});
   return {};
 }
 
@@ -132,6 +142,7 @@ Answer Session::apply(std::span<const Change> changes) {
   if (asking()) return {};
   if (const auto done = apply_all(balancer_, changes, now_); !done)
     return refused(kRefused, "the change went wrong half way, please report it: " + done.error().message);
+  note(changes);
   return {};
 }
 
@@ -202,6 +213,7 @@ Answer Session::restore_at_once(std::string_view text) {
   for (const Change& daemon : daemons)  // first: nothing else has changed if one is refused
     if (const auto done = balancer_.apply(daemon, now_); !done)
       return refused(kRefused, fmt::format("{}: {}\nnothing else was changed", command_text(daemon), text_of(done.error())));
+  note(daemons);
   std::vector<Change> changes = difference(table_of(balancer_), paper);
   changes.insert(changes.end(), others.begin(), others.end());
   return apply(changes);
@@ -209,17 +221,20 @@ Answer Session::restore_at_once(std::string_view text) {
 
 Answer Session::run_restore_script() {
   const auto text = lookups_.input();
-  return text ? reload(*text, "standard input", /*dry_run=*/false, /*quiet=*/true) : Answer{};
+  return text ? reload(*text, "standard input", /*dry_run=*/false, {}) : Answer{};
 }
 
 Answer Session::apply_file(WordList words) {
   static constexpr std::string_view kUsage =
-      "usage: vsadm apply FILE [--dry-run]   (FILE - is standard input)";
+      "usage: vsadm apply FILE [--dry-run] [--json]   (FILE - is standard input)";
   std::optional<std::string> file;
   bool dry_run = false;
+  Notation notation = Notation::text;
   for (const std::string& word : words) {
     if (word == "--dry-run" || word == "-n")
       dry_run = true;
+    else if (word == "--json")
+      notation = Notation::json;
     else if (file || (word.size() > 1 && word.starts_with('-')))
       return refused(kRefusedByGrammar, kUsage);
     else
@@ -228,22 +243,25 @@ Answer Session::apply_file(WordList words) {
   if (!file) return refused(kRefusedByGrammar, kUsage);
   const bool from_input = *file == "-";
   const auto text = from_input ? lookups_.input() : lookups_.file(*file);
-  if (text) return reload(*text, from_input ? "standard input" : *file, dry_run, /*quiet=*/false);
+  if (text) return reload(*text, from_input ? "standard input" : *file, dry_run, notation);
   if (asking()) return {};
   return refused(kFailed, fmt::format("{}: can't be read", *file));
 }
 
-Answer Session::reload(std::string_view text, std::string_view file, bool dry_run, bool quiet) {
+Answer Session::reload(std::string_view text, std::string_view file, bool dry_run, std::optional<Notation> told) {
   const auto rules = parse_rules(text, lookups_);
   if (asking()) return {};
   if (!rules) return refused(kRefusedByGrammar, rules.error().in(file));
   // ipvsadm-restore brings services back; what it calls marks was never its business.
-  const auto changes = plan_reload(balancer_, *rules, quiet ? Classes::kept_unless_said : Classes::as_said);
+  const auto changes = plan_reload(balancer_, *rules, told ? Classes::as_said : Classes::kept_unless_said);
   if (!changes) return refused(kRefused, changes.error().in(file));
   Answer answer;
-  Preview preview{balancer_};
-  if (!quiet)
-    for (const Change& change : *changes) answer.out += described(change, preview.apply(change)) + "\n";
+  if (told) {
+    Preview preview{balancer_};
+    std::vector<std::pair<std::string, Movement>> described;
+    for (const Change& change : *changes) described.emplace_back(command_text(change), preview.apply(change));
+    answer.out = told == Notation::json ? json_changes(described) : list_changes(described);
+  }
   if (dry_run) return answer;
   const Answer applied = apply(*changes);
   return applied.exit_code == 0 ? answer : applied;
@@ -353,17 +371,19 @@ Answer Session::reasons(WordList words) {
 
 Answer Session::tune(WordList words) {
   if (words.empty()) return printed(list_tunables(balancer_.tunables()));
-  if (words.size() == 1 && words[0] == "--json") return printed(json_tunables(balancer_.tunables()));
-  std::string text;
+  const bool as_json = std::ranges::find(words, "--json") != words.end();
+  if (words.size() == 1 && as_json) return printed(json_tunables(balancer_.tunables(), {}));
+  std::vector<std::string> shown;
   std::vector<Change> changes;
   for (const std::string& word : words) {
+    if (word == "--json") continue;
     const std::size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
     if (equals == std::string::npos) {
       const TunableInfo* const knob = find_tunable(name);
       if (knob == nullptr)
         return refused(kRefusedByGrammar, fmt::format("{}: no such knob; vsadm tune lists them", name));
-      text += fmt::format("{} = {}\n", name, balancer_.tunables().*(knob->value));
+      shown.push_back(name);
       continue;
     }
     const auto knobs = read_tunable(name, std::string_view{word}.substr(equals + 1));
@@ -371,16 +391,20 @@ Answer Session::tune(WordList words) {
     changes.insert(changes.end(), knobs->begin(), knobs->end());
   }
   Answer answer = apply(changes);
-  if (answer.exit_code == 0) answer.out = text;
+  if (answer.exit_code != 0 || shown.empty()) return answer;
+  if (as_json) return printed(json_tunables(balancer_.tunables(), shown));
+  for (const std::string& name : shown)
+    answer.out += fmt::format("{} = {}\n", name, balancer_.tunables().*(find_tunable(name)->value));
   return answer;
 }
 
 Answer Session::drain(WordList words) {
   static constexpr std::string_view kUsage =
-      "usage: vsadm drain [udp:|sctp:]SERVICE REAL [--timeout SECONDS|5m|1h] [--on-timeout keep|reset]";
+      "usage: vsadm drain [udp:|sctp:]SERVICE REAL [--timeout SECONDS|5m|1h] [--on-timeout keep|reset] [--json]";
   std::vector<std::string> names;
   std::optional<Duration> timeout;
   bool reset = false;
+  Notation notation = Notation::text;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const bool has_value = i + 1 < words.size();
     if (words[i] == "--timeout" && has_value) {
@@ -391,6 +415,8 @@ Answer Session::drain(WordList words) {
     } else if (words[i] == "--on-timeout" && has_value &&
                (words[i + 1] == "reset" || words[i + 1] == "keep")) {
       reset = words[++i] == "reset";
+    } else if (words[i] == "--json") {
+      notation = Notation::json;
     } else if (words[i].starts_with('-')) {
       return refused(kRefusedByGrammar, kUsage);
     } else {
@@ -410,12 +436,12 @@ Answer Session::drain(WordList words) {
   const auto command = parse_command(request_.argv.front(), removal, lookups_);
   if (asking()) return {};
   if (!command) return refused(command.error());
-  return drain(std::get<DeleteServer>(std::get<Change>(*command)), timeout, reset);
+  return drain(std::get<DeleteServer>(std::get<Change>(*command)), timeout, reset, notation);
 }
 
 /// One look at a server that is being drained. The control tool calls again until it is gone or the time is up; what it has to bring
 /// along is when the drain began. Nothing is remembered here: a tool that goes away leaves a server of weight 0.
-Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset) {
+Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset, Notation notation) {
   const Service* const service = balancer_.find_service(target.service);
   if (service == nullptr) return refused(kRefused, text_of(Refusal::service_not_defined));
   const RealServer* const server = service->find(target.endpoint);
@@ -445,12 +471,17 @@ Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeou
   const std::uint32_t left = server->connections();
   if (left == 0) {
     Answer answer = apply(std::array{Change{target}});
-    if (answer.exit_code == 0) answer.out = fmt::format("{}: no connections left, removed\n", name);
+    if (answer.exit_code == 0)
+      answer.out = notation == Notation::json ? json_drain(name, 0, 0, "removed")
+                                              : fmt::format("{}: no connections left, removed\n", name);
     return answer;
   }
+  const bool over = timeout && now_ - began >= *timeout;
   const std::string state =
-      fmt::format("{}: {} active and {} inactive connections left\n", name, server->active, server->inactive);
-  if (timeout && now_ - began >= *timeout) {
+      notation == Notation::json
+          ? json_drain(name, server->active, server->inactive, !over ? "draining" : reset ? "reset" : "kept")
+          : fmt::format("{}: {} active and {} inactive connections left\n", name, server->active, server->inactive);
+  if (over) {
     if (!reset)
       return {.out = state,
               .err = fmt::format("{} keeps them, with weight 0 (vsadm -d removes it)\n", name),
@@ -461,7 +492,8 @@ Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeou
     Answer answer = apply(std::array{Change{SetTunable{"expire_nodest_conn", 1}}, Change{target},
                                      Change{SetTunable{"expire_nodest_conn", before}}});
     if (answer.exit_code == 0)
-      answer.out = state + fmt::format("{}: removed, and {} connections ended\n", name, left);
+      answer.out =
+          notation == Notation::json ? state : state + fmt::format("{}: removed, and {} connections ended\n", name, left);
     return answer;
   }
   Answer answer;
@@ -476,8 +508,8 @@ Answer Session::drain(const DeleteServer& target, std::optional<Duration> timeou
 
 }  // namespace
 
-Answer run_command(const Request& request, Balancer& balancer, Instant now) {
-  Session session(request, balancer, now);
+Answer run_command(const Request& request, Balancer& balancer, Instant now, std::vector<Change>* done) {
+  Session session(request, balancer, now, done);
   Answer answer = session.run();
   if (session.questions().empty()) return answer;
   Answer question;
@@ -485,10 +517,10 @@ Answer run_command(const Request& request, Balancer& balancer, Instant now) {
   return question;
 }
 
-std::string serve_command(std::string_view message, Balancer& balancer, Instant now) {
+std::string serve_command(std::string_view message, Balancer& balancer, Instant now, std::vector<Change>* done) {
   const auto request = decode_request(message);
   if (!request) return encode(refused(kRefusedByGrammar, "control socket: " + request.error().message));
-  return encode(run_command(*request, balancer, now));
+  return encode(run_command(*request, balancer, now, done));
 }
 
 }  // namespace director

@@ -1009,4 +1009,47 @@ Result<Command, BadCommand> parse_command(std::string_view program, std::span<co
   return finished;
 }
 
+// --- Typing it
+// -----------------------------------------------------------------------------------------------------------
+
+Unfinished read_unfinished(std::span<const std::string> words) {
+  Unfinished line;
+  OptionReader reader(words);
+  Option option;
+  std::uint64_t given = 0;
+  const Legal* legal = nullptr;
+  for (auto step = reader.next(option); step != OptionReader::Step::end; step = reader.next(option)) {
+    if (option.spec == nullptr) continue;
+    const Tag tag = option.spec->tag;
+    if (tag > Tag::kNamed && line.command.empty()) {
+      line.command = option.spec->name;
+      legal = std::find_if(std::begin(kLegal), std::end(kLegal), [&](const Legal& l) { return l.command == tag; });
+    }
+    if (step == OptionReader::Step::value_missing) {
+      line.value_of = option.spec->name;
+      break;
+    }
+    if (tag < Tag::kNamed && tag != Tag::state_timeout) given |= bit(tag);
+    line.given.emplace_back(option.spec->name, option.value.value_or(""));
+  }
+
+  const auto offer = [&](std::span<const OptionSpec> specs, auto wanted) {
+    for (const OptionSpec& spec : specs)
+      if (wanted(spec)) {
+        const bool is_required = legal != nullptr && (legal->required & bit(spec.tag)) != 0;
+        line.next.push_back({spec.letter, spec.name, is_required});
+      }
+  };
+  if (line.command.empty()) {
+    offer(kOptions, [](const OptionSpec& spec) { return spec.tag >= Tag::add_service; });
+  } else if (legal != std::end(kLegal)) {
+    std::uint64_t legal_now = (legal->required | legal->allowed) & ~given;
+    if ((legal->exclusive & given) == 0) legal_now |= legal->exclusive;
+    const auto fits = [&](const OptionSpec& spec) { return spec.tag < Tag::kNamed && (legal_now & bit(spec.tag)) != 0; };
+    offer(kOptions, fits);
+    offer(kTimeoutSpecs, fits);
+  }
+  return line;
+}
+
 }  // namespace director

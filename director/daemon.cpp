@@ -33,9 +33,13 @@ Balancer::Options core_options(const Config& config) {
 Daemon::Daemon(const Config& config)
     : config_(config),
       balancer_(core_options(config)),
-      control_(config.control, [this](std::string_view request, Instant now) {
+      watch_(balancer_),
+      control_(config.control, [this](std::string_view request, const CommandSocket::Peer& peer, Instant now) {
         collect_carried(now);  // counters are asked for
-        return serve_command(request, balancer_, now);
+        std::vector<Change> done;
+        std::string answer = serve_command(request, balancer_, now, &done);
+        report_changes(done, {{"by", "vsadm"}, {"user", peer.user}, {"process", peer.process}});
+        return answer;
       }) {
   listen_to_http();
   open_devices();
@@ -56,6 +60,10 @@ Daemon::Daemon(const Config& config)
   loop_->on_settled([this](Instant) { guard_host(); });
   loop_->on_settled([this](Instant) { listen_to_neighbours(); });
   if (recorder_) loop_->on_settled([this](Instant) { recorder_->flush(); });
+  loop_->wake_at([this] { return watch_.next_deadline(); });
+  loop_->on_settled([this](Instant now) {
+    for (const Event& event : watch_.due(now)) report(event);
+  });
   catch_signals();
   drop_privileges();
 }

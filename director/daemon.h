@@ -12,6 +12,7 @@
 #include "director/control/kernel_path.h"
 #include "director/control/netlink.h"
 #include "director/core/balancer.h"
+#include "director/events.h"
 #include "director/http/server.h"
 #include "director/http/site.h"
 #include "director/io/device.h"
@@ -48,6 +49,7 @@ class Daemon {
 
   const Config& config_;
   Balancer balancer_;
+  Watch watch_;
   CommandSocket control_;  // before the devices: a second director must be refused before it touches any
   std::optional<HttpServer> http_;  // likewise
   std::vector<std::unique_ptr<Device>> devices_;

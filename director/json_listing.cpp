@@ -1,6 +1,7 @@
 // Names of members are ipvsadm's words where it has one.
 #include "director/json_listing.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "director/class_text.h"
@@ -176,16 +177,31 @@ std::string json_reasons(const Counters& counters) {
   return printed({{"reasons", list}});
 }
 
-std::string json_tunables(const Tunables& tunables) {
+std::string json_tunables(const Tunables& tunables, std::span<const std::string> names) {
   Json list = Json::array();
   for (const TunableInfo& knob : kTunables)
-    list.push_back({{"name", knob.name},
-                    {"value", tunables.*(knob.value)},
-                    {"default", knob.initial},
-                    {"least", knob.least},
-                    {"most", knob.most},
-                    {knob.has_effect ? "effect" : "without_effect", knob.effect}});
+    if (names.empty() || std::ranges::find(names, knob.name) != names.end())
+      list.push_back({{"name", knob.name},
+                      {"value", tunables.*(knob.value)},
+                      {"default", knob.initial},
+                      {"least", knob.least},
+                      {"most", knob.most},
+                      {knob.has_effect ? "effect" : "without_effect", knob.effect}});
   return printed({{"tunables", list}});
+}
+
+std::string json_changes(std::span<const std::pair<std::string, Movement>> changes) {
+  Json list = Json::array();
+  for (const auto& [change, movement] : changes)
+    list.push_back({{"change", change},
+                    {"connections", movement.connections},
+                    {"slots", movement.slots},
+                    {"of_slots", movement.of_slots}});
+  return printed({{"changes", list}});
+}
+
+std::string json_drain(std::string_view server, std::uint32_t active, std::uint32_t inactive, std::string_view state) {
+  return Json{{"server", server}, {"active", active}, {"inactive", inactive}, {"state", state}}.dump() + "\n";
 }
 
 }  // namespace director

@@ -2,6 +2,7 @@
 #include "director/log.h"
 
 #include <fmt/chrono.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
-#include <span>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 namespace director::log {
 namespace {
@@ -24,8 +26,14 @@ std::string_view name_of(Level level) {
   return kLevels[static_cast<std::size_t>(level)];
 }
 
+/// Whether standard error is the very stream systemd made, "device:inode" of it in the variable, and wasn't led elsewhere since.
 bool to_journal() {
-  static const bool answer = std::getenv("JOURNAL_STREAM") != nullptr;
+  static const bool answer = [] {
+    const char* const stream = std::getenv("JOURNAL_STREAM");
+    struct stat here {};
+    return stream != nullptr && fstat(STDERR_FILENO, &here) == 0 &&
+           fmt::format("{}:{}", here.st_dev, here.st_ino) == stream;
+  }();
   return answer;
 }
 
@@ -36,25 +44,14 @@ std::string time_of_day() {
   return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(t.tv_sec), t.tv_nsec / 1'000'000);
 }
 
-/// JSON's escapes (RFC 8259, 7); logfmt quotes alike.
+/// As JSON quotes, and logfmt alike; what isn't UTF-8 is replaced.
 void append_quoted(std::string& out, std::string_view text) {
-  out += '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\')
-      (out += '\\') += c;
-    else if (c == '\n')
-      out += "\\n";
-    else if (static_cast<unsigned char>(c) < 0x20)
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    else
-      out += c;
-  }
-  out += '"';
+  out += nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 void append_logfmt(std::string& out, std::string_view value) {
   const bool bare = !value.empty() && std::ranges::none_of(value, [](char c) {
-    return c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) <= 0x20;
+    return c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7f;
   });
   if (bare)
     out += value;
@@ -85,7 +82,8 @@ void configure(Level level, Format format) {
   g_format = format;
 }
 
-std::string line(Format format, std::string_view time, Level level, std::string_view message, Fields fields) {
+std::string line(Format format, std::string_view time, Level level, std::string_view message,
+                 std::span<const Field> fields) {
   std::string out;
   if (format == Format::json) {
     out = "{";
@@ -110,7 +108,7 @@ std::string line(Format format, std::string_view time, Level level, std::string_
   return out;
 }
 
-void write(Level level, std::string_view message, Fields fields) {
+void write(Level level, std::string_view message, std::span<const Field> fields) {
   if (level > g_level) return;
   std::string out;
   if (to_journal()) out = fmt::format("<{}>", kPriorities[static_cast<std::size_t>(level)]);
@@ -128,8 +126,13 @@ bool Limiter::allow() {
   if (now - since_ >= kSeconds) {
     since_ = now;
     left_ = kBurst;
+    if (const auto lines = std::exchange(held_back_, 0); lines != 0)
+      warning("lines like the next were held back", {{"lines", lines}});
   }
-  if (left_ == 0) return false;
+  if (left_ == 0) {
+    ++held_back_;
+    return false;
+  }
   --left_;
   return true;
 }

@@ -1,8 +1,10 @@
-// The first and the last lines of the log.
+// The lines of the log, first to last.
 #include "director/report.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include "director/http/metrics.h"
 #include "director/log.h"
 
 namespace director {
@@ -19,22 +21,41 @@ std::string methods_of(const Service& service) {
   return text.empty() ? "none" : text;
 }
 
-std::string name_of_service(const ServiceKey& key) {
-  return key.mark != 0 ? fmt::format("FWM {}", key.mark)
-                       : fmt::format("{} {}", format_as(key.protocol), format_as(key.endpoint));
-}
+/// A rules file may have a hundred thousand lines, the log of a day shouldn't.
+constexpr std::size_t kMostChanges = 100;
 
 }  // namespace
 
 void report_start(std::span<const DeviceSpec> specs, std::span<const std::unique_ptr<Device>> devices,
                   const Balancer& balancer) {
+  log::info("started", {{"version", DIRECTOR_VERSION}, {"process", getpid()}});
   for (std::size_t i = 0; i < devices.size(); ++i)
     log::info("device", {{"name", specs[i].name}, {"is", devices[i]->describe()}});
   for (const Service* service : balancer.services())
-    log::info("service", {{"service", name_of_service(service->key())},
+    log::info("service", {{"service", service_label(service->key())},
                           {"scheduler", service->config.scheduler},
                           {"servers", methods_of(*service)}});
   if (balancer.services().empty()) log::info("no services yet: vsadm -A adds one");
+}
+
+void report(const Event& event) {
+  log::write(event.level, event.message, event.fields);
+}
+
+void report_changes(std::span<const Change> changes, log::Fields by) {
+  std::size_t told = 0;
+  for (const Change& change : changes) {
+    auto event = event_of(change);
+    if (!event) continue;
+    if (++told > kMostChanges) continue;
+    event->fields.insert(event->fields.end(), by.begin(), by.end());
+    report(*event);
+  }
+  if (told > kMostChanges) {
+    Event rest{log::Level::info, "more changes", {{"changes", told - kMostChanges}}};
+    rest.fields.insert(rest.fields.end(), by.begin(), by.end());
+    report(rest);
+  }
 }
 
 void report_stop(const Balancer& balancer) {

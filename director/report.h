@@ -1,4 +1,4 @@
-// Report: what the log says of the whole when the director starts and stops.
+// Report: what the log says of the director: when it starts and stops, and what happens in between (events.h).
 #pragma once
 
 #include <memory>
@@ -6,13 +6,18 @@
 #include <vector>
 
 #include "director/core/balancer.h"
+#include "director/events.h"
 #include "director/io/device.h"
+#include "director/log.h"
 
 namespace director {
 
-/// Which devices with which offloads, which services with which methods.
+/// Which version, devices with which offloads, services with which methods.
 void report_start(std::span<const DeviceSpec> specs, std::span<const std::unique_ptr<Device>> devices,
                   const Balancer& balancer);
+/// Changes of services and the like that were made, each with who made them. Of very many only the first.
+void report_changes(std::span<const Change> changes, log::Fields by);
+void report(const Event& event);
 /// What became of the frames, by reason.
 void report_stop(const Balancer& balancer);
 

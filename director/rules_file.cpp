@@ -12,6 +12,7 @@
 #include "director/base/startup_error.h"
 #include "director/log.h"
 #include "director/plan.h"
+#include "director/report.h"
 #include "director/rules.h"
 
 namespace director {
@@ -56,6 +57,7 @@ void reload_rules_file(Balancer& balancer, const std::string& file, Instant now)
     return log::error("rules not reloaded, nothing has changed", {{"reason", changes.error().message}});
   if (const auto done = apply_all(balancer, *changes, now); !done)
     return log::error("rules reloaded in part only", {{"reason", done.error().message}});
+  report_changes(*changes, {{"by", "rules"}});
   log::info("rules reloaded", {{"file", file}, {"changes", changes->size()}});
 }
 

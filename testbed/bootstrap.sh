@@ -22,6 +22,8 @@ packages_test="$packages_test python3-prometheus-client prometheus"
 packages_test="$packages_test chromium"
 # What reads a recording as the users of Wireshark do.
 packages_test="$packages_test tshark"
+# Completion is tried in the shells people type in.
+packages_test="$packages_test zsh"
 # What tests/bench/run needs beyond the build.
 packages_bench="libbenchmark-dev valgrind"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).

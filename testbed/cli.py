@@ -3,6 +3,7 @@
 
 import argparse
 import itertools
+import json
 import os
 import shlex
 import shutil
@@ -103,7 +104,7 @@ def do_down(options, _command) -> int:
     return OK
 
 
-def do_ls(_options, _command) -> int:
+def do_ls(options_given, _command) -> int:
     rows = [("LAB", "MODE", "FAMILY", "DEVICE", "SERVERS", "SCHEDULER", "OFFLOAD", "DIRECTOR", "STATE")]
     for name in Lab.names():
         try:
@@ -114,6 +115,9 @@ def do_ls(_options, _command) -> int:
         options = lab.options
         rows.append((name, options.mode, options.family, options.device, str(options.servers), options.scheduler, options.offload,
                      options.director, _state(lab)))
+    if options_given.json:
+        say(json.dumps({"labs": [dict(zip((title.lower() for title in rows[0]), row)) for row in rows[1:]]}, indent=2))
+        return OK
     if len(rows) == 1:
         say("no lab is running; testbed/lab up --mode dr starts one")
         return OK
@@ -205,8 +209,8 @@ def do_logs(options, _command) -> int:
     return OK
 
 
-def do_doctor(_options, _command) -> int:
-    return doctor.main()
+def do_doctor(options, _command) -> int:
+    return doctor.main(as_json=options.json)
 
 
 def _myself() -> list[str]:
@@ -297,7 +301,9 @@ def parser() -> Parser:
     added.add_argument("--mode", choices=scenarios.MODES, required=True)
     added.add_argument("--keep", action="store_true", help="leave a lab that failed to start, to look at")
     verb("down", do_down, "take a lab away", named)
-    verb("ls", do_ls, "the labs that run")
+    printing = Parser(add_help=False)
+    printing.add_argument("--json", action="store_true", help="for programs")
+    verb("ls", do_ls, "the labs that run", printing)
     added = verb("curl", do_curl, "requests from the client to each VIP in turn; more words for curl after --", named)
     added.add_argument("-n", dest="requests", type=_requests, default=1, help="how many (default 1)")
     added = verb("exec", do_exec, "run a command in a node: exec NODE -- COMMAND...", named)
@@ -332,7 +338,7 @@ def parser() -> Parser:
     added.add_argument("--size", type=_requests, metavar="MIB", help="of a bulk transfer (default 1024)")
     added.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     added.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
-    verb("doctor", do_doctor, "check this machine")
+    verb("doctor", do_doctor, "check this machine", printing)
     return top
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`lab doctor`: can this machine run the lab? Tries each thing in a namespace that is thrown away."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import private
@@ -119,9 +120,12 @@ def _build() -> list[Finding]:
     return found
 
 
-def main() -> int:
+def main(*, as_json: bool = False) -> int:
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     findings = examine()
+    if as_json:
+        say(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))
+        return MACHINE if any(finding.state == "fail" for finding in findings) else OK
     for finding in findings:
         say(finding.line())
     bad = [finding.what for finding in findings if finding.state == "fail"]

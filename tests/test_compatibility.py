@@ -54,7 +54,7 @@ def test_options_are_those_of_the_help():
     text = (ROOT / "director" / "vsadm" / "help.cpp").read_text()
     help_words = set(re.findall(r"(?<![\w-])(--?[A-Za-z0-9][\w-]*)", text.split("commands\n", 1)[1]))
     page = {name for name in names("ipvsadm's commands", "ipvsadm's options") if name.startswith("-")}
-    ours = {"--dry-run", "--on-timeout"}  # of the commands beyond ipvsadm
+    ours = {"--dry-run", "--on-timeout", "--interval"}  # of the commands beyond ipvsadm
     assert page - help_words - {"--sort", "--ipv6"} == set(), "rows about what vsadm --help doesn't have"
     assert {word for word in help_words - page - ours if not belongs_to_us(word)} == set(), "options without a row"
 

@@ -157,3 +157,20 @@ def test_the_manual_tells_every_option():
     assert len(options) > 10
     missing = [option for option in options if f"Fl -{option}" not in manual]
     assert not missing, f"not in director.8: {', '.join(missing)}"
+
+
+def test_the_manual_tells_every_line_of_the_log():
+    """People alert on these words: director.8, LOG."""
+    manual = (ROOT / "director" / "director.8").read_text()
+    messages = set()
+    for path in sorted((ROOT / "director").rglob("*.cpp")):
+        text = path.read_text()
+        calls = r"\blog::(?:error|warning|info|write)\("
+        if path.name == "events.cpp":
+            calls = r"\b(?:tell|event|of_service|of_server)\("
+        for call in re.finditer(calls, text):
+            head = re.split(r"\{\{|\);", text[call.end():], maxsplit=1)[0]  # before the fields
+            messages |= set(re.findall(r'"([^"]+)"', head))
+    assert len(messages) > 40
+    missing = [message for message in sorted(messages) if f'"{message}"' not in manual]
+    assert not missing, f"not in director.8: {', '.join(missing)}"

@@ -63,19 +63,23 @@ const sockaddr* generic(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
 
+CommandSocket::Peer peer_of(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return {};
+  return {peer.uid, peer.pid};
+}
+
 /// Throws when somebody listens at the path.
 void refuse_if_taken(const std::string& path, const sockaddr_un& address) {
   const Descriptor probe{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   const bool heard = connect(probe.get(), generic(address), sizeof address) == 0;
   if (!heard && errno != EAGAIN) return;  // EAGAIN: there is a queue, and it is full
-  ucred peer{};
-  socklen_t length = sizeof peer;
-  const bool known =
-      heard && getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid != 0;
+  const std::int64_t process = heard ? peer_of(probe.get()).process : -1;
   throw StartupError(ExitCode::failed,
                      fmt::format("a director{} is running already with the control socket {}; stop it, or "
                                  "start this one with another --control",
-                                 known ? fmt::format(" (process {})", peer.pid) : "", path));
+                                 process > 0 ? fmt::format(" (process {})", process) : "", path));
 }
 
 void watch(int epoll, int operation, int fd, std::uint32_t events) {
@@ -183,6 +187,7 @@ void CommandSocket::accept_clients(Instant now) {
       return;
     }
     clients_[fd].deadline = now + kPatience;
+    clients_[fd].peer = peer_of(fd);
     watch(epoll_, EPOLL_CTL_ADD, fd, EPOLLIN);
   }
   listen_again(false);
@@ -195,7 +200,7 @@ bool CommandSocket::read_some(int fd, Client& client, Instant now) {
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     if (got == 0) {
       if (client.request.empty()) return false;  // somebody looked whether we are there
-      client.answer = serve_(client.request, now);
+      client.answer = serve_(client.request, client.peer, now);
       client.answered = true;
       client.request = {};
       watch(epoll_, EPOLL_CTL_MOD, fd, EPOLLOUT);

@@ -420,10 +420,11 @@ void Netlink::tell_device(Device& device) {
   const bool news = now.up != device.told.up || now.mac != device.told.mac || now.mtu != device.told.mtu;
   link_seen_(device.id, device.index, now.up);
   if (news) {
-    log::info(now.up    ? "interface is up"
-              : present ? "interface is down"
-                        : "interface is gone",
-              {{"device", device.interface}, {"mac", now.mac}, {"mtu", now.mtu}});
+    log::write(now.up ? log::Level::info : log::Level::warning,
+               now.up    ? "interface is up"
+               : present ? "interface is down"
+                         : "interface is gone",
+               {{"device", device.interface}, {"mac", now.mac}, {"mtu", now.mtu}});
     device.told = now;
     tell(now);
   }

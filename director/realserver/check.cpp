@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <chrono>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -33,6 +34,15 @@ enum class Verdict : std::uint8_t { ok, fix, unknown };
 
 class Report {
  public:
+  explicit Report(Notation notation) : notation_(notation) {}
+  /// What the next lines are about.
+  void begin(const IpAddress& vip, Mode mode) {
+    if (notation_ == Notation::text) fmt::print("{} ({})\n", format_as(vip), format_as(mode));
+    about_ = {{"vip", format_as(vip)}, {"mode", format_as(mode)}};
+  }
+  void end() const {
+    if (notation_ == Notation::json) fmt::print("{}\n", nlohmann::ordered_json{{"checks", lines_}}.dump(2));
+  }
   void ok(std::string_view topic, const std::string& text) { line(Verdict::ok, topic, text); }
   void fix(std::string_view topic, const std::string& text) { line(Verdict::fix, topic, text); }
   void unknown(std::string_view topic, const std::string& text) { line(Verdict::unknown, topic, text); }
@@ -45,10 +55,20 @@ class Report {
  private:
   void line(Verdict verdict, std::string_view topic, const std::string& text) {
     constexpr std::array<std::string_view, 3> kWords{"ok", "fix", "?"};
-    fmt::print("  {:<4}{:<13} {}\n", kWords[static_cast<std::size_t>(verdict)], topic, text);
+    const std::string_view word = kWords[static_cast<std::size_t>(verdict)];
+    if (notation_ == Notation::text) {
+      fmt::print("  {:<4}{:<13} {}\n", word, topic, text);
+    } else {
+      nlohmann::ordered_json line = about_;
+      line.update({{"check", topic}, {"verdict", verdict == Verdict::unknown ? "unknown" : word}, {"text", text}});
+      lines_.push_back(std::move(line));
+    }
     if (worst_ != Verdict::fix) worst_ = std::max(worst_, verdict);
     if (verdict == Verdict::fix) worst_ = Verdict::fix;
   }
+  Notation notation_;
+  nlohmann::ordered_json about_;
+  nlohmann::ordered_json lines_ = nlohmann::ordered_json::array();
   Verdict worst_ = Verdict::ok;
 };
 
@@ -73,7 +93,7 @@ class Checker {
   void check(const Service& service) {
     const Mode mode = service.mode;
     const IpAddress& vip = service.vip;
-    fmt::print("{} ({})\n", format_as(vip), format_as(mode));
+    report_.begin(vip, mode);
     check_address(mode, vip);
     if (vip.is_v4()) {
       check_sysctls();
@@ -481,9 +501,10 @@ ExitCode check(const Options& options) {
   if (services.empty()) {
     throw Failure(ExitCode::failed, "no VIP is set up here: realserver up, or name one with --vip");
   }
-  Report report;
+  Report report(options.notation);
   Checker checker(options, report);
   for (const Service& s : services) checker.check(s);
+  report.end();
   return report.exit_code();
 }
 

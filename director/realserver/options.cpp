@@ -20,7 +20,7 @@ constexpr const char* kHelp =
   realserver up    --mode dr|tun --vip ADDRESS... [--tun-type TYPE]... [--tun-port PORT]
                    [--interface IF] [--daemon]
   realserver down  --mode dr|tun --vip ADDRESS...
-  realserver check [--vip ADDRESS...] [--mode dr|tun] [--interface IF] [--client ADDRESS]
+  realserver check [--vip ADDRESS...] [--mode dr|tun] [--interface IF] [--client ADDRESS] [--json]
 
 up     puts the VIP on lo, keeps this host from answering ARP for it (IPv6 is quiet by
        itself) and, for tun, sees to a decapsulator: the kernel's where it has one, else
@@ -38,6 +38,7 @@ check  who answers ARP or neighbour discovery for the VIP, the settings, the tun
   --interface IF     the link to the director (default: all)
   --daemon           the decapsulator goes to the background once it works
   --client ADDRESS   check the way back to this client
+  --json             what check finds, for programs
   --state DIR        where to remember what was changed (default: /run/realserver)
   --help, --version
 
@@ -125,6 +126,10 @@ Options take(const po::variables_map& given) {
     if (!options.client) throw usage(fmt::format("--client {}: expected an address", text));
   }
   if (given.count("daemon") != 0) options.running = Running::daemon;
+  if (given.count("json") != 0) {
+    if (options.command != Command::check) throw usage("--json is for check");
+    options.notation = Notation::json;
+  }
   options.state = given["state"].as<std::string>();
 
   if (options.command == Command::up || options.command == Command::down) {
@@ -139,7 +144,7 @@ Options take(const po::variables_map& given) {
 Options parse_options(int argc, const char* const* argv) {
   po::options_description description;
   description.add_options()                                                       //
-      ("help,h", "")("version", "")("daemon", "")                                 //
+      ("help,h", "")("version", "")("daemon", "")("json", "")                     //
       ("mode", po::value<std::string>())                                          //
       ("vip", po::value<std::vector<std::string>>()->composing())                 //
       ("tun-type", po::value<std::vector<std::string>>()->composing())            //

@@ -13,6 +13,7 @@
 namespace director::realserver {
 
 enum class Command : std::uint8_t { up, down, check, help, version };
+enum class Notation : std::uint8_t { text, json };
 enum class Running : std::uint8_t { foreground, daemon };
 
 struct Options {
@@ -23,6 +24,7 @@ struct Options {
   std::optional<std::string> interface;
   std::optional<IpAddress> client;
   Running running = Running::foreground;
+  Notation notation = Notation::text;
   std::filesystem::path state;
 };
 

@@ -16,9 +16,6 @@
 namespace director::vsadm {
 namespace {
 
-/// A director answers within its loop's next turn; one that is silent for so long is stopped or stuck.
-constexpr timeval kPatience{30, 0};
-
 std::string reason(int error) {
   return std::generic_category().message(error);
 }
@@ -37,8 +34,9 @@ Result<Answer, DirectorLink::Unreachable> DirectorLink::ask(const Request& reque
   std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
 
   const UniqueFd fd{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  const timeval patience{patience_.count() / 1000, patience_.count() % 1000 * 1000};
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     if (errno == EACCES || errno == EPERM)
       return unreachable(fmt::format("Permission denied (you must be root, or in the group of {})", path_),

@@ -27,10 +27,11 @@ constexpr std::string_view kUsage = R"(usage:
 constexpr std::string_view kBeyond = R"(  {0} --class N [tcp|udp|sctp|any] [dport PORTS] [daddr ADDRESSES] [sport PORTS] [saddr ADDRESSES] [-6]
   {0} --delete-class N
   {0} -L --classes
-  {0} apply FILE [--dry-run]
-  {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset]
+  {0} apply FILE [--dry-run] [--json]
+  {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset] [--json]
   {0} explain [--json] 'PACKET'...
   {0} reasons [--json]
+  {0} top [SERVICE] [--interval T] [-n COUNT] [--sort COLUMN] [--json]
   {0} tune [NAME[=VALUE]...] [--json]
   {0} --control SOCKET ...
 )";
@@ -66,6 +67,8 @@ constexpr std::string_view kBeyondCommands =
   explain 'PACKET'            what would become of a packet such as 'tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]', and why:
                               every decision; nothing has happened afterwards
   reasons                     what became of packets that weren't forwarded, counted
+  top                         services, servers and drops with their rates, drawn anew every interval (2s); q quits, s sorts;
+                              into a pipe table after table, -n of them
   tune                        knobs by their kernel names: show or set them
 )";
 

@@ -5,16 +5,21 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <thread>
 
 #include "director/command_line.h"
 #include "director/vsadm/answers.h"
+#include "director/vsadm/completion.h"
 #include "director/vsadm/director_link.h"
 #include "director/vsadm/help.h"
+#include "director/vsadm/top.h"
 
 namespace director::vsadm {
 namespace {
 
+/// How long somebody who types waits for the names of services.
+constexpr std::chrono::milliseconds kTypingPatience{500};
 constexpr const char* kDefaultControl = "/run/director/control.sock";
 
 /// Takes a leading --control PATH out of the words.
@@ -32,6 +37,11 @@ std::string control_path(std::vector<std::string>& words) {
   }
   const char* const environment = std::getenv("DIRECTOR_CONTROL");
   return environment != nullptr && *environment != '\0' ? environment : kDefaultControl;
+}
+
+/// Whether the program is called as itself and not as one of those it stands in for.
+bool beyond_ipvsadm(std::string_view program) {
+  return !program.substr(program.rfind('/') + 1).starts_with("ipvsadm");
 }
 
 int say(std::string_view text) {
@@ -68,6 +78,21 @@ int converse(const DirectorLink& director, Request request) {
   }
 }
 
+/// For the shells' completions: a candidate a line, or ":file". Whatever goes wrong, there is nothing to say.
+int print_completions(std::span<const std::string> words) {
+  std::vector<std::string> rest{words.begin(), words.end()};
+  const std::string control = control_path(rest);
+  const auto table = [&] {
+    const auto answer = DirectorLink{control, kTypingPatience}.ask(Request{{"vsadm", "-L", "-n", "--json"}, {}});
+    auto snapshot = answer ? read_snapshot(answer->out, "") : Result<Snapshot>{Snapshot{}};
+    return snapshot ? std::move(*snapshot) : Snapshot{};
+  };
+  const Completion completion = rest.empty() ? Completion{{}, true} : complete(rest, table);  // empty: PATH is being typed
+  if (completion.is_file) return say(":file\n");
+  for (const std::string& word : completion.words) fmt::print("{}\n", word);
+  return 0;
+}
+
 int run(std::vector<std::string> argv) {
   const std::string program = argv.empty() ? "vsadm" : argv.front();
   std::vector<std::string> words{argv.begin() + (argv.empty() ? 0 : 1), argv.end()};
@@ -77,9 +102,14 @@ int run(std::vector<std::string> argv) {
     if (std::holds_alternative<Help>(*command)) return say(help(program));
     if (std::holds_alternative<Version>(*command)) return say(version(program));
   }
-  // Whether somebody looks is known here alone.
-  if (!words.empty() && words[0] == "explain" && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr)
-    words.insert(words.begin() + 1, "--colour");
+  if (!words.empty() && beyond_ipvsadm(program)) {
+    const auto rest = std::span{words}.subspan(1);
+    if (words[0] == "complete") return print_completions(rest);
+    // Whether somebody looks is known here alone.
+    if (words[0] == "explain" && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr)
+      words.insert(words.begin() + 1, "--colour");
+    if (words[0] == "top") return top(DirectorLink{control}, program, rest);
+  }
   words.insert(words.begin(), program);
   return converse(DirectorLink{control}, Request{std::move(words), {}});
 }

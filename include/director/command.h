@@ -15,10 +15,10 @@
 
 namespace director {
 
-/// Does what the request says; all of it, or nothing when the exit code isn't 0.
-Answer run_command(const Request& request, Balancer& balancer, Instant now);
+/// Does what the request says; all of it, or nothing when the exit code isn't 0. `done`, if there is one, gets the changes that were made.
+Answer run_command(const Request& request, Balancer& balancer, Instant now, std::vector<Change>* done = nullptr);
 
 /// The same as it goes over the socket.
-std::string serve_command(std::string_view message, Balancer& balancer, Instant now);
+std::string serve_command(std::string_view message, Balancer& balancer, Instant now, std::vector<Change>* done = nullptr);
 
 }  // namespace director

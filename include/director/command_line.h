@@ -11,7 +11,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "director/base/result.h"
 #include "director/core/change.h"
@@ -80,6 +82,21 @@ std::string_view timeout_option(State state);
 
 /// What is said when the first option is no command, and about -R within -R.
 BadCommand try_help(std::string_view program);
+
+/// How far a command line has come that somebody is typing: for those who help (vsadm/completion.h).
+struct Unfinished {
+  struct Next {
+    char letter;            ///< 0: long only
+    std::string_view name;  ///< without "--"
+    bool is_required;       ///< the command says nothing without it
+  };
+  std::string_view command;   ///< its option's long name; empty: none yet
+  std::string_view value_of;  ///< the long name of the option whose value is due; empty: none is
+  std::vector<std::pair<std::string_view, std::string>> given;  ///< options by their long names, and their values
+  std::vector<Next> next;                                       ///< options that may come: commands first, then what fits the command
+};
+/// Words that make no sense are passed over.
+[[nodiscard]] Unfinished read_unfinished(std::span<const std::string> words);
 
 /// The words after the program's name. `program` is that name, for messages. Names of hosts and ports go
 /// through `lookups`; when one is missing there, the result is a BadCommand about it.

@@ -3,10 +3,14 @@
 // Pure. Used by the control socket, and by the HTTP pages' /api.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "director/core/balancer.h"
 #include "director/listing.h"
+#include "director/preview.h"
 
 namespace director {
 
@@ -22,7 +26,11 @@ std::string json_daemons(const Balancer& balancer);
 std::string json_timeouts(const Timeouts& timeouts);
 /// {"reasons": [{"name", "text", "fate", "count"}]}, all of them; fate: "handled", "refused" or "dropped" (fate.h)
 std::string json_reasons(const Counters& counters);
-/// {"tunables": [{"name", "value", "default", "least", "most", "effect"}]}
-std::string json_tunables(const Tunables& tunables);
+/// {"tunables": [{"name", "value", "default", "least", "most", "effect"}]}; `names`: of which, empty: of all
+std::string json_tunables(const Tunables& tunables, std::span<const std::string> names);
+/// {"changes": [{"change", "connections", "slots", "of_slots"}]}: command lines, and what each moves (preview.h)
+std::string json_changes(std::span<const std::pair<std::string, Movement>> changes);
+/// {"server", "active", "inactive", "state"}, a line: draining, removed, kept or reset
+std::string json_drain(std::string_view server, std::uint32_t active, std::uint32_t inactive, std::string_view state);
 
 }  // namespace director

@@ -71,6 +71,8 @@ def test_up_exec_curl_ls_down(name, mode, family):
     assert sorted(line.split()[0] for line in answers) == sorted(["server1", "server2", "server3"] * len(family))
     row = next(line.split() for line in lab("ls").stdout.splitlines() if line.startswith(name))
     assert row == [name, mode, family, "packet", "3", "rr", "on", "native", "up"]
+    found = next(one for one in json.loads(lab("ls", "--json").stdout)["labs"] if one["lab"] == name)
+    assert found == dict(zip(("lab", "mode", "family", "device", "servers", "scheduler", "offload", "director", "state"), row))
     listing = lab("exec", "--name", name, "director", "--", "vsadm", "-Ln").stdout
     assert all(f"TCP  {vip}:80 rr" in listing for vip in VIPS[family])
     assert "director" in lab("logs", "--name", name, "director").stdout
@@ -235,6 +237,9 @@ def test_a_request_that_fails_is_traced_to_where_it_ends(name):
 
 def test_doctor_finds_this_machine_fit():
     assert "✗" not in lab("doctor").stdout
+    findings = json.loads(lab("doctor", "--json").stdout)["findings"]
+    assert {"veth", "nginx", "director"} <= {finding["what"] for finding in findings}
+    assert {finding["state"] for finding in findings} <= {"ok", "warn"}
 
 
 # --- demo: the README's first command ---

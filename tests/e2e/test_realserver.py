@@ -8,6 +8,7 @@ sends to the VIP it puts into a tunnel (encapsulator.py), or a test sends from t
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import re
 import signal
@@ -594,6 +595,19 @@ class TestCheck:
         code, text = self.lines(site)
         assert code == 0, text
         assert "fix" not in text
+
+    def test_json_is_the_same(self, site):
+        site.up("--mode", "dr", "--vip", VIP)
+        netns.set_sysctl(site.server, "net.ipv4.conf.all.arp_ignore", "0")
+        code, text = self.lines(site)
+        json_code, document = self.lines(site, "--json")
+        checks = json.loads(document)["checks"]
+        assert json_code == code == 1
+        rows = [re.fullmatch(r"  (\S+) +(.{13}) (.*)", line) for line in text.splitlines()[1:]]
+        words = {"ok": "ok", "fix": "fix", "?": "unknown"}
+        assert [(one["verdict"], one["check"], one["text"]) for one in checks] == [(words[row[1]], row[2].strip(), row[3]) for row in rows]
+        assert {(one["vip"], one["mode"]) for one in checks} == {(VIP, "dr")}
+        assert any(one["check"] == "arp_ignore" and one["verdict"] == "fix" for one in checks)
 
     def test_it_says_what_to_do_and_that_helps(self, site):
         """Each line's own command makes the line ok."""

@@ -3,12 +3,18 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import http.client
 import json
+import os
+import pty
+import select
+import signal
 import socket
 import struct
 import subprocess
+import termios
 import threading
 from collections import Counter
 from pathlib import Path
@@ -247,6 +253,57 @@ def background(lab: Lab, node: str, argv: list[str]):
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+class Terminal:
+    """A program on a terminal (a pty) of its own."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str]):
+        self.pid, self._keyboard = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, {**environment, "TERM": "xterm"})
+        self.written = ""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def settings(self) -> list:
+        return termios.tcgetattr(self._keyboard)[:4]
+
+    def type(self, keys: str) -> None:
+        os.write(self._keyboard, keys.encode())
+
+    def read(self) -> bool:
+        """Adds to `written` what has come; whether more can."""
+        ready, _, _ = select.select([self._keyboard], [], [], 0)
+        try:
+            self.written += os.read(self._keyboard, 65536).decode(errors="replace") if ready else ""
+        except OSError:  # the other end is closed
+            return False
+        return True
+
+    def end(self) -> int:
+        """Waits until the program has ended, and returns its wait status."""
+
+        def over() -> tuple[int, int] | None:
+            self.read()
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            return (pid, status) if pid else None
+
+        _, status = netns.wait_until(over, 10, "the program on the terminal to end")
+        while self.read() and select.select([self._keyboard], [], [], 0)[0]:
+            pass
+        self.pid = 0
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self._keyboard)
 
 
 class Capture:

@@ -28,7 +28,7 @@ class CommandSocketTest : public ::testing::Test {
   ~CommandSocketTest() override { std::filesystem::remove_all(folder_); }
 
   void open() {
-    socket_ = std::make_unique<CommandSocket>(path_, [this](std::string_view request, Instant) {
+    socket_ = std::make_unique<CommandSocket>(path_, [this](std::string_view request, const CommandSocket::Peer&, Instant) {
       ++served_;
       return answer_.value_or("heard " + std::string{request});
     });

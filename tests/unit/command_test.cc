@@ -219,6 +219,31 @@ TEST_F(CommandTest, JsonHasTheSameNumbers) {
   EXPECT_NE(ask("vsadm tune --json").out.find("\"name\": \"sloppy_tcp\""), std::string::npos);
 }
 
+TEST_F(CommandTest, JsonOfWhatChanges) {
+  ask("vsadm -R", {{"input", kShop}});
+  RealServer& server = *const_cast<RealServer*>(balancer_.services()[0]->servers[0]);  // 10.9.0.12
+  server.active = 3;
+  EXPECT_EQ(told("vsadm apply web.rules --dry-run --json",
+                 {{"file web.rules", "-A -t 10.9.0.100:80 -s rr\n-a -t 10.9.0.100:80 -r 10.9.0.11:80 -m\n"}}),
+            "0\n{\n  \"changes\": [\n    {\n      \"change\": \"-d -t 10.9.0.100:80 -r 10.9.0.12:80\",\n"
+            "      \"connections\": 3,\n      \"slots\": 0,\n      \"of_slots\": 0\n    }\n  ]\n}\n");
+  EXPECT_EQ(told("vsadm apply web.rules --json", {{"file web.rules", kShop}}), "0\n{\n  \"changes\": []\n}\n");
+  const Answer draining = ask("vsadm drain 10.9.0.100:80 10.9.0.12 --json --timeout 30s");
+  EXPECT_EQ(draining.out, "{\"server\":\"10.9.0.12:80\",\"active\":3,\"inactive\":0,\"state\":\"draining\"}\n");
+  std::map<std::string, std::optional<std::string>, std::less<>> remember;
+  for (const auto& [key, value] : draining.again->remember) remember[key] = value;
+  now_ += 30s;
+  EXPECT_EQ(told("vsadm drain 10.9.0.100:80 10.9.0.12 --json --timeout 30s", remember),
+            "1\n{\"server\":\"10.9.0.12:80\",\"active\":3,\"inactive\":0,\"state\":\"kept\"}\n"
+            "10.9.0.12:80 keeps them, with weight 0 (vsadm -d removes it)\n");
+  server.active = 0;
+  EXPECT_EQ(told("vsadm drain 10.9.0.100:80 10.9.0.12 --json", remember),
+            "0\n{\"server\":\"10.9.0.12:80\",\"active\":0,\"inactive\":0,\"state\":\"removed\"}\n");
+  const std::string knob = ask("vsadm tune sloppy_tcp=1 sloppy_tcp --json").out;
+  EXPECT_NE(knob.find("\"name\": \"sloppy_tcp\",\n      \"value\": 1,"), std::string::npos) << knob;
+  EXPECT_EQ(knob.find("\"sloppy_sctp\""), std::string::npos);
+}
+
 TEST_F(CommandTest, MessagesThatAreNoRequestsAreRefused) {
   for (const char* text :
        {"", "{", "[]", "{}", R"({"argv": []})", R"({"argv": "vsadm"})", R"({"argv": [1]})",

@@ -1,4 +1,4 @@
-// The daemon's command line and --config file, and lines of its log.
+// The daemon's command line and --config file.
 #include "director/options.h"
 
 #include <gtest/gtest.h>
@@ -143,24 +143,6 @@ TEST(Options, TellTheFilesMistakesAsTheFiles) {
     const std::string said = complaint({"--config", file.name});
     EXPECT_TRUE(said.starts_with("3: " + file.name + ": " + c.complaint)) << said;
   }
-}
-
-TEST(Log, IsLogfmtOrJsonInOneLine) {
-  using namespace log;
-  EXPECT_EQ(line(Format::logfmt, "T", Level::info, "interface is up", {{"device", "eth0"}, {"mtu", 1500}}),
-            "time=T level=info msg=\"interface is up\" device=eth0 mtu=1500");
-  EXPECT_EQ(line(Format::logfmt, "", Level::error, "x", {{"a", "two words"}, {"b", ""}, {"c", "q\"=\\\n"}}),
-            "level=error msg=\"x\" a=\"two words\" b=\"\" c=\"q\\\"=\\\\\\n\"");
-  EXPECT_EQ(line(Format::json, "T", Level::warning, "a\tb", {{"k", "v\""}}),
-            "{\"time\":\"T\",\"level\":\"warning\",\"msg\":\"a\\u0009b\",\"k\":\"v\\\"\"}");
-}
-
-TEST(Log, LetsAFewThroughAndThenNoMore) {
-  log::Limiter limiter;
-  int through = 0;
-  for (int i = 0; i < 1000; ++i) through += limiter.allow() ? 1 : 0;
-  EXPECT_GE(through, 1);
-  EXPECT_LE(through, 10);
 }
 
 }  // namespace

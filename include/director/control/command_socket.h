@@ -17,7 +17,12 @@ namespace director {
 
 class CommandSocket {
  public:
-  using Serve = std::function<std::string(std::string_view request, Instant now)>;
+  /// Who asks, as the kernel knows it (SO_PEERCRED, unix(7)).
+  struct Peer {
+    std::int64_t user = -1;     ///< -1: it didn't tell
+    std::int64_t process = -1;
+  };
+  using Serve = std::function<std::string(std::string_view request, const Peer& peer, Instant now)>;
 
   static constexpr std::size_t kMaxClients = 32;                      ///< more wait in the kernel's queue
   static constexpr std::size_t kMaxRequest = std::size_t{16} << 20U;  ///< a rules file of 200,000 lines
@@ -44,6 +49,7 @@ class CommandSocket {
     std::string answer;
     std::size_t sent = 0;  // of the answer
     bool answered = false;
+    Peer peer;  // asked for when it comes: it may have gone when it is answered
     Instant deadline{};
   };
 
