@@ -34,13 +34,10 @@ class BigEndian {
  private:
   using Bytes = std::array<std::byte, sizeof(T)>;
   static constexpr T swapped(T v) {
-    if constexpr (std::endian::native == std::endian::big || sizeof(T) == 1) {
-      return v;
-    } else {
-      T r = 0;
-      for (std::size_t i = 0; i < sizeof(T); ++i) r = static_cast<T>((r << 8U) | ((v >> (8 * i)) & 0xffU));
-      return r;
-    }
+    if constexpr (std::endian::native == std::endian::big || sizeof(T) == 1) return v;
+    else if constexpr (sizeof(T) == 2) return __builtin_bswap16(v);
+    else if constexpr (sizeof(T) == 4) return __builtin_bswap32(v);
+    else return __builtin_bswap64(v);
   }
 
   Bytes bytes_{};
