@@ -265,6 +265,7 @@ class Recording:
         self.wire, self.talk = end, Conversation(script)
         self.address = script["case"]["director"]["address"].split("/")[0]
         self.steps: list[dict] = []
+        self.begun: set[int] = set()  # flows that had a SYN
         self.replayed = 0  # the clock of a replay, which hears of time by frames and sleeps only
 
     def do(self, step: dict) -> None:
@@ -277,7 +278,11 @@ class Recording:
             else:
                 self.note_down(step)
         removes = step.get("cmd", "").startswith(("ipvsadm -d", "ipvsadm -D", "ipvsadm -C"))
-        ends = {"S", "R"} <= set(step.get("flags", ""))  # a connection it ends, and starts none: that lives for a tick more
+        # A connection that this ends lives for a tick more: an old one when its port is taken up again, and that of SYN with RST.
+        flags = set(step.get("flags", ""))
+        ends = "S" in flags and ("R" in flags or step["flow"] in self.begun)
+        if "S" in flags:
+            self.begun.add(step["flow"])
         if removes or ends:
             self.let_pass(WORK_QUEUE)
 
