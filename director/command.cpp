@@ -9,6 +9,7 @@
 #include <charconv>
 
 #include "director/command_line.h"
+#include "director/diagnose.h"
 #include "director/duration_text.h"
 #include "director/explain.h"
 #include "director/in_a_copy.h"
@@ -85,6 +86,7 @@ class Session {
   Answer apply_file(WordList words);
   Answer drain(WordList words);
   Answer drain(const DeleteServer& target, std::optional<Duration> timeout, bool reset, Notation notation);
+  Answer doctor(WordList words);
   Answer explain(WordList words);
   Answer reasons(WordList words);
   Answer tune(WordList words);
@@ -116,6 +118,7 @@ Answer Session::run() {
     const WordList rest = words.subspan(1);
     if (words[0] == "apply") return apply_file(rest);
     if (words[0] == "drain") return drain(rest);
+    if (words[0] == "doctor") return doctor(rest);
     if (words[0] == "explain") return explain(rest);
     if (words[0] == "reasons") return reasons(rest);
     if (words[0] == "tune") return tune(rest);
@@ -334,6 +337,15 @@ Answer Session::run_save_script(WordList words) {
 }
 
 // --- beyond ipvsadm ----------------------------------------------------------------------------------------------------------
+
+Answer Session::doctor(WordList words) {
+  const bool as_json = words.size() == 1 && words[0] == "--json";
+  if (!words.empty() && !as_json) return refused(kRefusedByGrammar, "usage: vsadm doctor [--json]");
+  const auto findings = diagnose(balancer_, now_);
+  Answer answer = printed(as_json ? findings_json(findings) : findings_text(findings));
+  if (std::ranges::any_of(findings, [](const Finding& f) { return f.weight == Finding::Weight::bad; })) answer.exit_code = kFailed;
+  return answer;
+}
 
 /// What would become of a packet now: a copy of the process tries it, so that nothing has happened.
 Answer Session::explain(WordList words) {

@@ -24,7 +24,7 @@ struct Choice {
 /// The words beyond ipvsadm, and their options.
 constexpr Choice kWords[] = {
     {"apply", "--dry-run --json"}, {"drain", "--timeout --on-timeout --json"},
-    {"explain", "--json"},
+    {"doctor", "--json"},   {"explain", "--json"},
     {"reasons", "--json"},  {"top", "--interval --sort --json -n -t -u --sctp-service -f"},
     {"tune", "--json"},
 };

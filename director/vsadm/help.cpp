@@ -29,6 +29,7 @@ constexpr std::string_view kBeyond = R"(  {0} --class N [tcp|udp|sctp|any] [dpor
   {0} -L --classes
   {0} apply FILE [--dry-run] [--json]
   {0} drain SERVICE SERVER [--timeout T] [--on-timeout keep|reset] [--json]
+  {0} doctor [--json]
   {0} explain [--json] 'PACKET'...
   {0} reasons [--json]
   {0} top [SERVICE] [--interval T] [-n COUNT] [--sort COLUMN] [--json]
@@ -64,6 +65,7 @@ constexpr std::string_view kBeyondCommands =
                               its connections; --dry-run only says what would change, and how many connections and
                               hash slots each change would move
   drain SERVICE SERVER        no new connections for it, wait until the last has ended, remove it
+  doctor                      mistakes that show in the traffic, each with its cure; exit code 1 when clients notice
   explain 'PACKET'            what would become of a packet such as 'tcp 10.0.0.1:4000 > 10.9.0.100:80 [S]', and why:
                               every decision; nothing has happened afterwards
   reasons                     what became of packets that weren't forwarded, counted

@@ -54,7 +54,7 @@ class VsadmCompletionTest : public ::testing::Test {
 
 TEST_F(VsadmCompletionTest, TheCommandComesFirst) {
   EXPECT_EQ(completed("|"),
-            "apply drain explain reasons top tune --control -A -E -D -C -L -l -Z -a -e -d --set -h -v -R -S "
+            "apply drain doctor explain reasons top tune --control -A -E -D -C -L -l -Z -a -e -d --set -h -v -R -S "
             "--start-daemon --stop-daemon --class "
             "--delete-class");
   EXPECT_EQ(completed("t|"), "top tune");
