@@ -205,8 +205,10 @@ def do_logs(options, _command) -> int:
     return OK
 
 
-def do_doctor(_options, _command) -> int:
-    return doctor.main()
+def do_doctor(options, _command) -> int:
+    if options.name:
+        _go_inside(Lab.load(options.name))
+    return doctor.main(options.name, options.json, _myself()[:2])
 
 
 def _myself() -> list[str]:
@@ -332,7 +334,8 @@ def parser() -> Parser:
     added.add_argument("--size", type=_requests, metavar="MIB", help="of a bulk transfer (default 1024)")
     added.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     added.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
-    verb("doctor", do_doctor, "check this machine")
+    added = verb("doctor", do_doctor, "check this machine and the labs that run; with --name that lab alone", named)
+    added.add_argument("--json", action="store_true", help="the same as JSON")
     return top
 
 
