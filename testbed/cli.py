@@ -210,7 +210,9 @@ def do_logs(options, _command) -> int:
 
 
 def do_doctor(options, _command) -> int:
-    return doctor.main(as_json=options.json)
+    if options.name:
+        _go_inside(Lab.load(options.name))
+    return doctor.main(options.name, options.json, _myself()[:2])
 
 
 def _myself() -> list[str]:
@@ -338,7 +340,7 @@ def parser() -> Parser:
     added.add_argument("--size", type=_requests, metavar="MIB", help="of a bulk transfer (default 1024)")
     added.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     added.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
-    verb("doctor", do_doctor, "check this machine", printing)
+    added = verb("doctor", do_doctor, "check this machine and the labs that run; with --name that lab alone", named, printing)
     return top
 
 

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`lab doctor`: can this machine run the lab? Tries each thing in a namespace that is thrown away."""
+"""`lab doctor`: can this machine run the lab? Tries each thing in a namespace that is thrown away.
 
+And are the labs that run well? That is diagnosis/live.py.
+"""
+
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import private
-from cluster import BUILD, MACHINE, OK
-from screen import BAD, GOOD, GREEN, RED, WARN, YELLOW, paint, say
+from cluster import BUILD, FAILED, MACHINE, OK, Lab, LabError
+from diagnosis import live
+from diagnosis.finding import Finding
+from screen import say
 
 # Each kernel feature by a command that fails without it.
 FEATURES = {
@@ -40,17 +45,6 @@ PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nginx": "nginx", "curl": "curl
             "unshare": "util-linux"}
 OPTIONAL_PROGRAMS = {"ethtool": "ethtool (for --offload off)", "tcpdump": "tcpdump (to look at packets)",
                      "dig": "bind9-dnsutils (for the UDP service)", "docker": "docker.io (for --director docker)"}
-
-
-@dataclass
-class Finding:
-    what: str
-    state: str  # ok, warn, fail
-    note: str = ""
-
-    def line(self) -> str:
-        mark, colour = {"ok": (GOOD, GREEN), "warn": (WARN, YELLOW), "fail": (BAD, RED)}[self.state]
-        return f" {paint(mark, colour)} {self.what:<28}{self.note}".rstrip()
 
 
 def examine() -> list[Finding]:
@@ -120,17 +114,53 @@ def _build() -> list[Finding]:
     return found
 
 
-def main(*, as_json: bool = False) -> int:
+# --- the labs that run ---
+
+
+def examine_lab(name: str, myself: list[str]) -> list[Finding]:
+    """Without root a lab is looked at from inside: by the same program, which then is asked for JSON."""
+    try:
+        if not private.needed():
+            return live.examine(Lab.load(name))
+        answer = private.ask(name, [*myself, "doctor", "--name", name, "--json"])
+        return [Finding(**finding) for finding in json.loads(answer.stdout)["labs"][name]]
+    except LabError as problem:
+        return [Finding("lab", "fail", str(problem))]
+    except (ValueError, KeyError):
+        return [Finding("lab", "fail", f"can't be looked at: {answer.stderr.strip()}")]
+
+
+def main(name: str | None, as_json: bool, myself: list[str]) -> int:
+    """The machine and all labs, or the one lab. `myself` is how this program is called."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    findings = examine()
+    machine = [] if name else examine()
+    if not as_json:
+        for finding in machine:
+            say(finding.line())
+    labs = {}
+    for each in [name] if name else Lab.names():
+        labs[each] = examine_lab(each, myself)
+        if not as_json:
+            say(f"\nlab {each}" if machine else f"lab {each}")
+            for finding in labs[each]:
+                say(finding.line())
     if as_json:
-        say(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))
-        return MACHINE if any(finding.state == "fail" for finding in findings) else OK
-    for finding in findings:
-        say(finding.line())
-    bad = [finding.what for finding in findings if finding.state == "fail"]
-    if bad:
+        shown = {"machine": machine, "labs": labs}
+        say(json.dumps(shown, default=dataclasses.asdict, indent=1, ensure_ascii=False))
+    return _conclude(machine, labs, quiet=as_json)
+
+
+def _conclude(machine: list[Finding], labs: dict[str, list[Finding]], *, quiet: bool) -> int:
+    if bad := _failed(machine):
         print(f"lab: not ready: {', '.join(bad)}", file=sys.stderr)
         return MACHINE
-    say("ready: testbed/lab demo")
-    return OK
+    ill = {name: bad for name, findings in labs.items() if (bad := _failed(findings))}
+    for name, bad in ill.items():
+        print(f"lab: {name} is not well: {', '.join(bad)}", file=sys.stderr)
+    if not labs and not quiet:
+        say("ready: testbed/lab demo")
+    return FAILED if ill else OK
+
+
+def _failed(findings: list[Finding]) -> list[str]:
+    return list(dict.fromkeys(finding.what for finding in findings if finding.state == "fail"))

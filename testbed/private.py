@@ -157,16 +157,26 @@ def keeper(name: str) -> Process:
 
 def enter(name: str, argv: list[str]) -> None:
     """Runs the same command inside, in place of this process."""
+    command, environment = _inside(name, argv)
+    sys.stdout.flush()
+    os.execvpe(command[0], command, environment)
+
+
+def ask(name: str, argv: list[str]) -> subprocess.CompletedProcess:
+    """Runs a command inside and takes what it says."""
+    command, environment = _inside(name, argv)
+    return netns.run(command, check=False, timeout=300, env=environment)
+
+
+def _inside(name: str, argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command and environment that run a command in a lab that is there."""
     process = keeper(name)
     if not process.alive():
         raise LabError(f"lab {name} has lost its keeper; `testbed/lab down --name {name}` clears what is left")
     proc = f"/proc/{process.pid}/ns"
     prefix = ["nsenter", f"--user={proc}/user", f"--net={proc}/net", f"--mount={proc}/mnt",
               f"--pid={proc}/pid_for_children", f"--wd={os.getcwd()}", "--preserve-credentials"]
-    os.environ[STAGE] = "ready"
-    os.environ["DIRECTOR_LAB_RUN"] = str(run_root())
-    sys.stdout.flush()
-    os.execvp(prefix[0], [*prefix, *argv])
+    return [*prefix, *argv], {**os.environ, STAGE: "ready", "DIRECTOR_LAB_RUN": str(run_root())}
 
 
 def end(name: str) -> None:
