@@ -66,6 +66,8 @@ void compare_packets(const PacketText& before, const PacketText& after, std::vec
   }
 }
 
+}  // namespace
+
 Frame frame_in(std::span<std::byte> room, std::span<const std::byte> bytes, const Offload& offload) {
   Frame frame;
   frame.storage = room;
@@ -76,15 +78,12 @@ Frame frame_in(std::span<std::byte> room, std::span<const std::byte> bytes, cons
   return frame;
 }
 
-/// The address a packet comes from: as far as it can be read.
 std::optional<IpAddress> source_of(std::span<const std::byte> bytes) {
   std::vector<std::byte> room(kHeadroom + std::max<std::size_t>(bytes.size(), 64));
   Frame frame = frame_in(room, bytes, {});
   const auto view = parse_packet(frame);
   return view ? std::optional{view->flow.source.address} : std::nullopt;
 }
-
-}  // namespace
 
 std::vector<Explained::Rewrite> rewrites(const PacketText& before, const PacketText& after) {
   std::vector<Explained::Rewrite> all;

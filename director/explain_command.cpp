@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <set>
 
@@ -102,11 +101,12 @@ class Offline {
       std::erase_if(addresses, [&](const Prefix& p) { return p.address.family() == own.family() && p.address != own; });
       addresses.push_back({own, static_cast<std::uint8_t>(own.is_v4() ? 32 : 128)});
     }
+    std::vector<Route> routes;
     for (const Prefix& p : addresses)
-      routes_.push_back({{p.address.is_v4() ? IpAddress::v4(0) : IpAddress::v6({}), 0}, kDevice, {}, 0, 0, p.address});
+      routes.push_back({{p.address.is_v4() ? IpAddress::v4(0) : IpAddress::v6({}), 0}, kDevice, {}, 0, 0, p.address});
     device(kMac);
     tell(SetAddresses{kDevice, std::move(addresses)});
-    tell(SetRoutes{routes_});
+    tell(SetRoutes{std::move(routes)});
     const auto rules = plan_first_rules(balancer_, options.rules);
     if (const auto done = apply_all(balancer_, rules, now_); !done) throw StartupError(ExitCode::configuration, done.error().message);
     for (const Service* service : balancer_.services())
@@ -128,13 +128,8 @@ class Offline {
   Explained explain_frame(const CapturedFrame& captured) {
     next(std::max(now_, kStart + captured.time));
     std::vector<std::byte> room(kHeadroom + std::max<std::size_t>(kMaxFrame, captured.bytes.size()));
-    Frame frame;
-    frame.storage = room;
-    frame.start = kHeadroom;
-    frame.resize(captured.bytes.size());
-    std::memcpy(frame.bytes().data(), captured.bytes.data(), captured.bytes.size());
+    Frame frame = frame_in(room, captured.bytes, captured.offload);
     frame.ingress = kDevice;
-    frame.offload = captured.offload;
     if (captured.bytes.size() >= sizeof(EthernetHeader)) {
       const auto& ethernet = header_at<EthernetHeader>(frame.bytes(), 0);
       if (!ethernet.target.is_group() && ethernet.target != mac_) device(ethernet.target);
@@ -170,12 +165,7 @@ class Offline {
   }
 
   void know_who_sent(std::span<const std::byte> bytes, std::optional<MacAddress> mac) {
-    std::vector<std::byte> room(std::max<std::size_t>(bytes.size(), 64));
-    Frame frame;
-    frame.storage = room;
-    frame.resize(bytes.size());
-    std::memcpy(frame.bytes().data(), bytes.data(), bytes.size());
-    if (const auto view = parse_packet(frame)) know(view->flow.source.address, mac);
+    if (const auto source = source_of(bytes)) know(*source, mac);
   }
 
   void next(Instant time) {
@@ -187,7 +177,6 @@ class Offline {
   Balancer balancer_;
   Instant now_;
   MacAddress mac_;
-  std::vector<Route> routes_;
   std::set<std::string> known_;
 };
 

@@ -87,9 +87,6 @@ class TwoDirectors : public testing::Test {
     }
   }
 
-  struct Outcome {
-    std::string text;
-  };
   /// All that came of the frame, as a line for each thing.
   static std::string outcome(Balancer& balancer, const BuiltFrame& built, Instant now) {
     std::vector<std::byte> room(kHeadroom + kMaxFrame);
