@@ -31,7 +31,7 @@ FROM ${BASE} AS runtime
 # iproute2 and nftables are for looking: `docker exec NAME ip address`, `nft list ruleset`.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      libboost-program-options1.74.0 libbpf1 libcap-ng0 libmicrohttpd12 libmnl0 libnftnl11 iproute2 nftables \
+      libboost-program-options1.74.0 libbpf1 libcap-ng0 libfmt9 libmicrohttpd12 libmnl0 libnftnl11 iproute2 nftables \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* \
  && mkdir /run/director
 # From the tested tree, so that the tests are a condition of the image.

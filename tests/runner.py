@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs the rungs of the ladder (tests/README.md), one after another, and adds up what they say.
 
-Started by tests/run, which has made sure of the packages. Every rung runs although an earlier one failed.
+Started by tests/run, which has made sure of the packages. Every rung runs although an earlier one failed. Those that compute for
+long run beside the end-to-end tests, which mostly wait, and get what those leave of the processors.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 ARTEFACTS = TESTS / "artefacts"
-sys.path.insert(0, str(ROOT / "testbed"))
+sys.path[:0] = [str(ROOT / "testbed"), str(TESTS / "e2e")]
 sys.dont_write_bytecode = True
 
-import private  # noqa: E402  (found only now)
+import docker_engine  # noqa: E402  (found only now)
+import private  # noqa: E402
 
 CI = os.environ.get("CI") == "true"
 EXPECTED_SKIPS = TESTS / "expected-skips.txt"
 DOCKER = "test_docker_*.py"  # of tests/e2e, a rung of their own
 JOBS = str(os.cpu_count() or 2)
+WAIT_MOSTLY = ("platform", "oracle", "e2e")
+COMPUTE_BESIDE_THEM = ("asan", "fuzz", "image")
 
 
 @dataclass
@@ -78,14 +85,18 @@ def ctest(preset: str, folder: str, target: str = "all", environment: dict[str, 
     rung = Path(folder).name
     if not build(preset, folder, target):
         return Tally(failed=[f"{rung}: build"])
-    report, log = ARTEFACTS / f"{rung}.xml", ARTEFACTS / f"{rung}.log"
-    report.unlink(missing_ok=True)
+    reports = ARTEFACTS / rung  # each program of GoogleTest's writes its own, NAME.xml, if it lives to its end
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir()
+    summary, log = reports / "ctest", reports / "log"
     with log.open("w") as output:
-        code = call("ctest", "--test-dir", folder, "-j", JOBS, "--output-on-failure", "--no-tests=error",
-                    "--output-junit", report, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
+        code = call("ctest", "--test-dir", folder, "-j", JOBS, "--output-on-failure", "--no-tests=error", "--output-junit", summary,
+                    stdout=output, stderr=output, env={**os.environ, "GTEST_OUTPUT": f"xml:{reports}/", **(environment or {})})
     if code != 0:
         print(log.read_text(errors="replace")[-8000:])
-    tally = from_junit(report, rung) if report.exists() else Tally()
+    tally = from_junit(summary, rung) if summary.exists() else Tally()  # of the programs: each came to its end, and leaked nothing
+    for report in sorted(reports.glob("*.xml")):
+        tally.add(from_junit(report, rung))
     if code != 0 and not tally.failed:
         tally.failed.append(f"{rung}: ctest ended with {code}")
     return tally
@@ -166,6 +177,18 @@ def oracle(seconds: int, seed: int | None) -> Tally:
     return pytest("oracle", "tests/oracle", f"--seconds={seconds}", *([] if seed is None else [f"--seed={seed}"]))
 
 
+def image() -> Tally:
+    """Makes the image, where an engine can: what takes long of the docker rung."""
+    try:
+        with docker_engine.engine_for_labs():
+            return Tally(1)
+    except docker_engine.NoEngine:
+        return Tally()  # the docker rung says why
+    except RuntimeError as why:
+        print(why)
+        return Tally(failed=["image: build"])
+
+
 def docker() -> Tally:
     if not build("dev", "build"):
         return Tally(failed=["docker: build"])
@@ -187,6 +210,41 @@ def bench() -> Tally:
     return Tally(len(runs) - len(broken) if runs else 0, broken)
 
 
+# --- rungs beside others ---
+
+
+class Beside:
+    """Rungs run by another runner with the lowest priority, until finish() or the end of the block."""
+
+    def __init__(self, words: list[str]):
+        self.report, self.log = ARTEFACTS / "beside.json", ARTEFACTS / "beside.log"
+        self.report.unlink(missing_ok=True)
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen([sys.executable, __file__, *words, "--tally", str(self.report)], stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=output, preexec_fn=self._yield_to_others)
+
+    @staticmethod
+    def _yield_to_others() -> None:
+        """Where the scheduler takes a session as one (autogroup), the priorities within it say nothing to others: the session's is set too."""
+        os.setsid()
+        os.nice(19)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
+
+    def finish(self) -> Tally:
+        code = self.process.wait()
+        print(self.log.read_text(errors="replace"), end="", flush=True)
+        return Tally(**json.loads(self.report.read_text())) if code == 0 else Tally(failed=[f"the runner beside ended with {code}"])
+
+    def __enter__(self) -> "Beside":
+        return self
+
+    def __exit__(self, *why) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+
+
 # --- the whole ---
 
 
@@ -199,7 +257,7 @@ def unexpected_skips(tally: Tally) -> list[str]:
 
 
 def main() -> int:
-    rungs = {"house": house, "unit": unit, "asan": asan, "fuzz": fuzz, "platform": platform, "oracle": oracle, "e2e": e2e,
+    rungs = {"house": house, "unit": unit, "platform": platform, "oracle": oracle, "e2e": e2e, "asan": asan, "fuzz": fuzz, "image": image,
              "docker": docker, "bench": bench}
     left_out = {"bench"}  # of a run of all: what it says is no judgement
     parser = argparse.ArgumentParser(prog="tests/run", description="Runs the tests: all rungs, or those named.")
@@ -208,6 +266,7 @@ def main() -> int:
     parser.add_argument("--fuzz-seconds", type=int, default=20, help="for each target (default 20)")
     parser.add_argument("--oracle-seconds", type=int, default=60, help="of random scripts (default 60)")
     parser.add_argument("--oracle-seed", type=int, help="of the first script (default 1)")
+    parser.add_argument("--tally", type=Path, help=argparse.SUPPRESS)  # only count, into this file, for the runner that started this one
     options = parser.parse_args()
     if unknown := set(options.rungs) - set(rungs):
         parser.error(f"no such rung: {', '.join(unknown)}; there are {', '.join(rungs)}")
@@ -218,13 +277,26 @@ def main() -> int:
 
     ARTEFACTS.mkdir(exist_ok=True)
     total, started = Tally(), time.monotonic()
-    for rung in options.rungs or [rung for rung in rungs if rung not in left_out]:
-        print(f"\n=== {rung} ===", flush=True)
-        began = time.monotonic()
-        tally = rungs[rung]()
-        print(f"--- {rung}: {tally.line()} in {time.monotonic() - began:.0f} s", flush=True)
-        total.add(tally)
+    wanted = options.rungs or [rung for rung in rungs if rung not in left_out]
+    beside = [rung for rung in COMPUTE_BESIDE_THEM if rung in wanted and "e2e" in wanted]
+    first_to_wait = next((rung for rung in wanted if rung in WAIT_MOSTLY), None)
+    with contextlib.ExitStack() as stack:
+        for rung in wanted:
+            if rung in beside:
+                continue
+            if rung == first_to_wait and beside:
+                others = stack.enter_context(Beside([*beside, f"--fuzz-seconds={options.fuzz_seconds}"]))
+            print(f"\n=== {rung} ===", flush=True)
+            began = time.monotonic()
+            tally = rungs[rung]()
+            print(f"--- {rung}: {tally.line()} in {time.monotonic() - began:.0f} s", flush=True)
+            total.add(tally)
+            if rung == "e2e" and beside:
+                total.add(others.finish())
 
+    if options.tally:
+        options.tally.write_text(json.dumps(asdict(total)))
+        return 0
     print()
     for name in total.failed:
         print(f"FAILED  {name}")
