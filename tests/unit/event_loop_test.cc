@@ -95,6 +95,23 @@ TEST_F(EventLoopTest, KeepsAFlowInOrderWhereTheCoreMakesFrames) {
   EXPECT_EQ(sequences, (std::vector<std::string>{"seq=99", "seq=100", "seq=1100", "seq=2100", "seq=3100"}));
 }
 
+TEST_F(EventLoopTest, SendsNoneOfTheMadeFramesThatWaitForAMacAddress) {
+  serve(Method::tunnel);
+  const ServiceKey key = balancer_.services()[0]->key();
+  tell(DeleteServer{key, balancer_.services()[0]->servers[0]->config.endpoint});
+  ServerConfig silent;
+  silent.endpoint = {*IpAddress::parse("10.9.0.12"), Port::of(80)};
+  silent.method = Method::tunnel;
+  tell(AddServer{key, silent});
+  EventLoop loop(balancer_, devices_, nullptr);
+  push("tcp 10.9.0.1:4000 > 10.9.0.100:80 [S] seq=99");
+  push("tcp 10.9.0.1:4000 > 10.9.0.100:80 [A] seq=100 len=2000 gso=1000 csum=partial");
+  loop.run_once();
+  const auto lines = sent();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0].substr(0, 3), "arp");
+}
+
 TEST_F(EventLoopTest, CountsItsBatchesAndTurns) {
   serve(Method::direct);
   EventLoop loop(balancer_, devices_, nullptr);
