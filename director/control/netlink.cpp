@@ -240,8 +240,11 @@ void Netlink::dump(std::uint16_t type, std::uint8_t family) {
     request->nlmsg_type = type;
     request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request->nlmsg_seq = static_cast<unsigned>(attempt + 1);
-    // Every one of the four headers begins with the family, and is otherwise zero in a request.
-    const std::size_t header = std::max({sizeof(ifinfomsg), sizeof(ifaddrmsg), sizeof(rtmsg), sizeof(ndmsg)});
+    // Every one of the four headers begins with the family, and is otherwise zero in a request. What is longer is taken for attributes.
+    const std::size_t header = type == RTM_GETLINK   ? sizeof(ifinfomsg)
+                               : type == RTM_GETADDR ? sizeof(ifaddrmsg)
+                               : type == RTM_GETNEIGH ? sizeof(ndmsg)
+                                                      : sizeof(rtmsg);
     *static_cast<std::uint8_t*>(mnl_nlmsg_put_extra_header(request, header)) = family;
     if (mnl_socket_sendto(requests_.get(), request, request->nlmsg_len) < 0) break;
     int more = MNL_CB_OK;
