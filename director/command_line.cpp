@@ -66,11 +66,14 @@ enum class Tag : std::uint8_t {
   no_server,
   server_gone,
   server_quiesced,
+  check,
+  inter,
+  fall,
+  rise,
   state_timeout,
   kNamed,    // behind here: not counted as options, or commands
   sort,
   ipv6,
-  health_check,
   add_service,
   edit_service,
   delete_service,
@@ -131,6 +134,10 @@ constexpr std::array<std::string_view, kNamed> kOptionNames{"numeric",
                                                             "no-server",
                                                             "server-gone",
                                                             "server-quiesced",
+                                                            "check",
+                                                            "inter",
+                                                            "fall",
+                                                            "rise",
                                                             "timeout-STATE"};
 static_assert(kOptionNames.back() == "timeout-STATE");
 
@@ -218,10 +225,10 @@ constexpr OptionSpec kOptions[] = {
     {0, "no-server", Argument::required, Tag::no_server},
     {0, "server-gone", Argument::required, Tag::server_gone},
     {0, "server-quiesced", Argument::required, Tag::server_quiesced},
-    {0, "check", Argument::required, Tag::health_check},
-    {0, "inter", Argument::required, Tag::health_check},
-    {0, "fall", Argument::required, Tag::health_check},
-    {0, "rise", Argument::required, Tag::health_check},
+    {0, "check", Argument::required, Tag::check},
+    {0, "inter", Argument::required, Tag::inter},
+    {0, "fall", Argument::required, Tag::fall},
+    {0, "rise", Argument::required, Tag::rise},
 };
 
 /// --timeout-STATE, in the order of the states.
@@ -425,6 +432,7 @@ struct Draft {
   std::string flags;  ///< -b's list
   ServerConfig server;
   bool server_port_given = false;
+  HealthCheck check;
   ListStyle style;
   StartDaemon daemon;
   SetTimeouts timeouts;
@@ -563,6 +571,8 @@ Outcome set_state_timeout(std::vector<StateTimeout>& timeouts, State state, std:
   timeouts.insert(place, {state, *after});
   return {};
 }
+
+constexpr std::int64_t kMostInARow = 100;  // --fall, --rise
 
 /// Takes one option's value into the draft.
 Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
@@ -705,6 +715,26 @@ Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
     case Tag::state_timeout:
       return set_state_timeout(service.policy.timeouts, static_cast<State>(&spec - kTimeoutSpecs.data()), value);
 
+    case Tag::check: {
+      const auto check = parse_check(value);
+      if (!check) return refuse(fmt::format("invalid check `{}' specified", value), check.error().message);
+      draft.check.kind = check->kind;
+      draft.check.port = check->port;
+      draft.check.path = check->path;
+      return {};
+    }
+    case Tag::inter: {
+      const auto interval = parse_duration(value);
+      if (!interval || *interval < Duration{100ms})
+        return refuse(fmt::format("invalid interval `{}' specified", value), "expected 100ms to 31 days, like 2s or 500ms");
+      draft.check.interval = *interval;
+      return {};
+    }
+    case Tag::fall:
+      return set_number(draft.check.fall, value, 1, kMostInARow, "fall");
+    case Tag::rise:
+      return set_number(draft.check.rise, value, 1, kMostInARow, "rise");
+
     case Tag::connection:
     case Tag::timeout:
     case Tag::daemon:
@@ -714,9 +744,6 @@ Outcome take(Draft& draft, const Option& option, Lookups& lookups) {
     case Tag::classes:
     case Tag::kNamed:
       return {};
-    case Tag::health_check:
-      return refuse(fmt::format("--{}: health checks are not built into this director yet", spec.name),
-                    "remove the option; weights are set by hand (-e ... -w 0) until then");
     case Tag::add_service:
     case Tag::edit_service:
     case Tag::delete_service:
@@ -754,8 +781,9 @@ constexpr std::uint64_t kServiceOptions =
          Tag::server_gone, Tag::server_quiesced, Tag::state_timeout);
 constexpr std::uint64_t kTunnelOptions =
     bits(Tag::tun_type, Tag::tun_port, Tag::tun_nocsum, Tag::tun_csum, Tag::tun_remcsum);
+constexpr std::uint64_t kCheckOptions = bits(Tag::check, Tag::inter, Tag::fall, Tag::rise);
 constexpr std::uint64_t kServerOptions =
-    bits(Tag::forward, Tag::weight, Tag::upper, Tag::lower) | kTunnelOptions;
+    bits(Tag::forward, Tag::weight, Tag::upper, Tag::lower) | kTunnelOptions | kCheckOptions;
 constexpr Legal kLegal[] = {
     {Tag::add_service, "add-service", bits(Tag::service), kServiceOptions, 0},
     {Tag::edit_service, "edit-service", bits(Tag::service), kServiceOptions, 0},
@@ -851,6 +879,16 @@ Outcome check_server(Draft& draft) {
     return refuse("Different address family is allowed only for tunneling servers");
   if ((draft.given & kTunnelOptions) != 0 && server.method != Method::tunnel)
     return refuse("Tunnel options conflict with forward method", "expected -i with --tun-...");
+  if ((draft.given & kCheckOptions) != 0) {
+    if ((draft.given & bit(Tag::check)) == 0)
+      return refuse("--inter, --fall and --rise say how --check is done", "expected --check tcp or --check http:/PATH");
+    // A class has no address to ask at by the way of its packets; all ports are no port.
+    if (service.mark != 0 && server.method != Method::masq)
+      return refuse("--check asks at the virtual address, and a class has none", "expected -m, or the check of another program");
+    if (server.endpoint.port == Port{} && draft.check.port == Port{})
+      return refuse("--check asks at a port, and this server has none of its own", "expected --check tcp:PORT or http:PORT/PATH");
+    server.check = draft.check;
+  }
   if (server.method == Method::tunnel) return check_tunnel(server.tunnel_type, draft.given);
   return {};
 }

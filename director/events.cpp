@@ -87,7 +87,8 @@ Watch::Traces Watch::traces() const {
                 balancer_.generation(),
                 balancer_.traffic().total.in_packets,
                 balancer_.connection_count(),
-                balancer_.network().neighbour_generation()};
+                balancer_.network().neighbour_generation(),
+                balancer_.health_turns()};
   for (const Defence& defence : kDefences) traces.defences = traces.defences * 4 + balancer_.tunables().*defence.mode;
   return traces;
 }
@@ -129,6 +130,7 @@ void Watch::look_at_services(Instant now) {
            {{"service", service_label(service->key())}, {"servers", service->servers.size()}});
     for (const RealServer* server : service->servers) {
       look_at_server(*service, *server, now);
+      look_at_health(*service, *server, now);
       look_at_neighbour(*server, now);
     }
   }
@@ -136,18 +138,40 @@ void Watch::look_at_services(Instant now) {
 }
 
 void Watch::look_at_server(const Service& service, const RealServer& server, Instant now) {
-  const auto known = full_.find(server.id.index);
-  if (known == full_.end() && !server.overloaded) return;
-  SeenServer& seen = known != full_.end() ? known->second : full_[server.id.index];
-  if (seen.service != service.key() || seen.endpoint != server.config.endpoint)
-    seen = {service.key(), server.config.endpoint};  // another one's row before
-  if (!turned(seen.condition, server.overloaded, now)) return;
+  if (!turned(full_, service, server, server.overloaded, now)) return;
   tell(server.overloaded ? Level::warning : Level::info,
        server.overloaded ? "server is full" : "server takes connections again",
        {{"service", service_label(service.key())},
         {"server", server.config.endpoint},
         {"connections", server.connections()},
         {"most", server.config.upper_threshold}});
+}
+
+/// In keepalived's words, which people alert on.
+void Watch::look_at_health(const Service& service, const RealServer& server, Instant now) {
+  if (!turned(failed_, service, server, server.failed(), now) || !server.health) return;
+  const ServiceKey& key = service.key();
+  const auto name = [&](const Endpoint& e) {
+    const std::string_view protocol = key.protocol == Protocol::udp ? "udp" : key.protocol == Protocol::sctp ? "sctp" : "tcp";
+    return fmt::format("[{}]:{}:{}", format_as(e.address), protocol, e.port.host());
+  };
+  const std::string real = name(server.config.endpoint);
+  const std::string vs = key.mark != 0 ? fmt::format("FWM {}", key.mark) : name(key.endpoint);
+  tell(server.failed() ? Level::warning : Level::info,
+       server.failed() ? fmt::format("Removing service {} from VS {}", real, vs) : fmt::format("Adding service {} to VS {}", real, vs),
+       {{"service", service_label(key)},
+        {"server", server.config.endpoint},
+        {"check", check_text(*server.config.check)},
+        {"says", server.health->says}});
+}
+
+bool Watch::turned(SeenServers& servers, const Service& service, const RealServer& server, bool is_bad, Instant now) {
+  const auto known = servers.find(server.id.index);
+  if (known == servers.end() && !is_bad) return false;
+  SeenServer& seen = known != servers.end() ? known->second : servers[server.id.index];
+  if (seen.service != service.key() || seen.endpoint != server.config.endpoint)
+    seen = {service.key(), server.config.endpoint};  // another one's row before
+  return turned(seen.condition, is_bad, now);
 }
 
 /// Of neighbours that nobody sends to nothing is known: neither lost nor found.

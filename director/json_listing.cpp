@@ -51,6 +51,11 @@ Json json_of(const RealServer& server) {
   json["upper_threshold"] = config.upper_threshold;
   json["lower_threshold"] = config.lower_threshold;
   json["usable"] = server.usable();
+  if (server.health) {
+    const Health& health = *server.health;
+    json["check"] = {{"asks", check_text(*config.check)}, {"state", health.failed ? "failed" : "well"}, {"says", health.says},
+                     {"passes", health.passes}, {"failures", health.failures}};
+  }
   json["active"] = server.active;
   json["inactive"] = server.inactive;
   json["persistent"] = server.persistent;

@@ -272,6 +272,11 @@ std::string rule_text(const ServerConfig& server, std::string_view service_optio
     if (server.upper_threshold != 0) fmt::format_to(out, " -x {}", server.upper_threshold);
     if (server.lower_threshold != 0) fmt::format_to(out, " -y {}", server.lower_threshold);
   }
+  if (extras == Extras::included && server.check) {
+    const HealthCheck& check = *server.check;
+    fmt::format_to(out, " --check {} --inter {} --fall {} --rise {}", check_text(check), duration_text(check.interval), check.fall,
+                   check.rise);
+  }
   return text;
 }
 

@@ -20,14 +20,13 @@ LAYERS = {
     "forward": {"base", "net", "core"},
     "schedule": {"base", "net", "core"},
     "io": {"base", "net", "core"},
-    "health": {"base", "net", "core"},
     "control": {"base", "net", "core"},
     "http": {"base", "net", "core"},
 }
 # Single headers a layer may include beyond that.
 ALSO = {
     "net": {"director/core/verdict.h"},  # parse_packet's error is a Reason, and there is one list of reasons
-    **dict.fromkeys(("io", "health"), {"director/log.h"}),
+    **dict.fromkeys(("io",), {"director/log.h"}),
     "control": {"director/log.h", "director/io/unique_fd.h"},  # whoever opens a descriptor owns one
     "http": {"director/fate.h", "director/json_listing.h", "director/io/clock.h", "director/io/loop_statistics.h",
              "director/io/unique_fd.h"},

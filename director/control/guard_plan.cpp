@@ -64,6 +64,10 @@ GuardPlan plan_guard(std::span<const Service* const> services, const Classifier&
     }
     for (const RealServer* server : service->servers) {
       const ServerConfig& config = server->config;
+      if (config.check) {
+        const Endpoint asked = asked_by_check(key, config);
+        plan.checked.push_back({asked.address, Protocol::tcp, asked.port});
+      }
       if (config.method == Method::masq && key.mark == 0)
         plan.answering.push_back({config.endpoint.address, key.protocol, config.endpoint.port});
     }
@@ -71,6 +75,7 @@ GuardPlan plan_guard(std::span<const Service* const> services, const Classifier&
   sort_unique(plan.virtual_addresses);
   sort_unique(plan.served);
   sort_unique(plan.answering);
+  sort_unique(plan.checked);
   return plan;
 }
 

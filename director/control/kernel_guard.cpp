@@ -83,6 +83,7 @@ enum SetIndex : std::size_t {
   kServedWhole,
   kAnswering,
   kAnsweringWhole,
+  kChecked,
   kHost,
   kSetCount
 };
@@ -93,6 +94,7 @@ constexpr SetKind kSets[kSetCount] = {
     {"answering", Key::address_protocol_port,
      "masqueraded servers: the director translates what they answer"},
     {"answering_whole", Key::address_protocol, "the same, all ports"},
+    {"checked", Key::address_protocol_port, "where the director's health checks ask"},
     {"host", Key::address, "this host's own addresses"},
 };
 
@@ -142,6 +144,9 @@ std::vector<KeyBytes> elements_of(std::size_t set, const Layout& layout, const G
       break;
     case kHost:
       add_addresses(plan.host);
+      break;
+    case kChecked:
+      add_targets(plan.checked);
       break;
     case kServed:
     case kServedWhole:
@@ -415,6 +420,11 @@ void add_rules(Batch& batch, const Layout& l) {
        {payload(kNetwork, l.target, l.address_size), meta(NFT_META_L4PROTO, second), in_set(kServedWhole, l)},
        NF_DROP);
   rule("an error about what such a service sent", quoted_in(l.quoted_source, l.quoted_source_port, kServed),
+       NF_DROP);
+  rule("the answer to a health check",
+       {payload(kTransport, offsetof(PortsHeader, target), 2), compare(NFT_CMP_GTE, Be16{CheckPorts::kFirst}),
+        compare(NFT_CMP_LTE, Be16{CheckPorts::kLast}), payload(kNetwork, l.source, l.address_size), meta(NFT_META_L4PROTO, second),
+        payload(kTransport, offsetof(PortsHeader, source), 2, third), in_set(kChecked, l)},
        NF_DROP);
   rule("anything else to this host is its own",
        {payload(kNetwork, l.target, l.address_size), in_set(kHost, l)}, NF_ACCEPT);

@@ -267,6 +267,7 @@ bool Balancer::speaks_for(const IpAddress& vip, DeviceId device) const {
 // --- IP: whose packet is it? ---------------------------------------------------------------------------------------
 
 Verdict Balancer::ip(Frame& frame, PacketView& view, Instant now) {
+  if (RealServer* const server = checked_by(view)) return hear_check(*server, frame, view, now);
   const IpAddress& source = view.flow.source.address;
   const bool unspecified = view.family == Family::ipv6 && source.is_unspecified();
   if (source.is_multicast() || source.is_broadcast() || source.is_loopback() || unspecified || is_virtual(source) ||
@@ -788,23 +789,30 @@ std::size_t Balancer::mtu_inside(const RouteTo& way, std::size_t overhead, Famil
 /// What is to stand in front of a connection's packets on their way to its real server.
 OuterHeaders Balancer::outer_headers(const Connection& connection, const RouteTo& way) {
   const ServerConfig& server = server_of(connection).config;
+  OuterHeaders outer = outer_headers(server, std::get<Tunnel>(connections_.recipe(connection).request).remote, way);
+  if (outer.type == TunnelType::gue) outer.source_port = gue_port(connections_.flow(connection));
+  return outer;
+}
+
+OuterHeaders Balancer::outer_headers(const ServerConfig& server, const IpAddress& remote, const RouteTo& way) {
   OuterHeaders outer;
   outer.local = way.source;
-  outer.remote = std::get<Tunnel>(connections_.recipe(connection).request).remote;
+  outer.remote = remote;
   outer.type = server.tunnel_type;
   outer.checksum = server.tunnel_checksum;
   outer.target_port = server.tunnel_port;
-  if (outer.type == TunnelType::gue) {
-    // As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port
-    // doesn't give the table's key away.
-    constexpr std::uint32_t kFirst = 32768;  // net.ipv4.ip_local_port_range
-    constexpr std::uint32_t kCount = 60999 - kFirst + 1;
-    const std::uint32_t mixed = connections_.hash_of(connections_.flow(connection)) * 0x9e3779b1U;
-    outer.source_port = Port::of(static_cast<std::uint16_t>(kFirst + (std::uint64_t{mixed} * kCount >> 32U)));
-  }
   outer.copy_df = tunables_.pmtu_disc != 0;
   outer.id = next_ip_id();
   return outer;
+}
+
+/// As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port doesn't
+/// give the table's key away.
+Port Balancer::gue_port(const FlowKey& flow) const {
+  constexpr std::uint32_t kFirst = 32768;  // net.ipv4.ip_local_port_range
+  constexpr std::uint32_t kCount = 60999 - kFirst + 1;
+  const std::uint32_t mixed = connections_.hash_of(flow) * 0x9e3779b1U;
+  return Port::of(static_cast<std::uint16_t>(kFirst + (std::uint64_t{mixed} * kCount >> 32U)));
 }
 
 /// A SYN into a tunnel: both ends shall agree on segments that fit, where path MTU discovery's ICMP may not get through. The server's
@@ -1031,7 +1039,7 @@ Result<Balancer::Choice, Reason> Balancer::choose(Service& service, const FlowKe
 
 RealServer* Balancer::pick(Service& service, const FlowKey& flow, Instant now) {
   if (explains()) tell_candidates(service, flow);
-  RealServer* taken = service.scheduler->pick(service.servers, flow, now);
+  RealServer* taken = service.scheduler->pick(service.pool, flow, now);
   if (explains()) tell_pick(service, taken);
   return taken;
 }
@@ -1243,12 +1251,13 @@ std::size_t Balancer::expire(Instant now) noexcept {
   if (next_defence_ <= now) defend(now);
   if (next_tick_ <= now) tick_rates(now);
   if (sync_.send_at <= now) send_sync_message();
+  if (next_check() <= now) check_health(now);
   forget_removed(now);
   return connections_.expire(now, kExpireBudget, [&](Connection& c) { return judge(c, now); });
 }
 
 Instant Balancer::next_deadline() const {
-  return std::min({network_.next_deadline(), fragments_.next_deadline(), next_announcement_, next_tick_, next_defence_, sync_.send_at,
+  return std::min({network_.next_deadline(), fragments_.next_deadline(), next_announcement_, next_tick_, next_defence_, sync_.send_at, next_check(),
                    forgotten_.empty() ? kNever : forgotten_.front().at, connections_.next_deadline()});
 }
 

@@ -157,6 +157,7 @@ void Balancer::tell_pick(const Service& service, const RealServer* taken) {
     Explanation::Candidate& candidate = step.candidates[i];
     candidate.taken = &s == taken;
     candidate.why = candidate.taken         ? "taken"
+                    : s.failed()           ? fmt::format("its health check failed: {}", s.health->says)
                     : s.config.weight == 0 ? "weight 0: takes nobody new"
                     : s.overloaded         ? fmt::format("overloaded: {} connections, its upper threshold is {}", s.connections(),
                                                          s.config.upper_threshold)

@@ -208,7 +208,7 @@ Connection* Balancer::open_from_server(Frame& frame, const PacketView& view, Ins
 /// ip_vs_conn.c, ip_vs_check_template.
 bool Balancer::template_holds(const Connection& model) const {
   const RealServer& server = server_of(model);
-  if (server.removed()) return false;
+  if (server.removed() || server.failed()) return false;
   const bool leaves = tunables_.expire_quiescent_template != 0 ||
                       server.service->config.policy.server_quiesced != ServerQuiesced::keep;
   return server.config.weight != 0 || !leaves;

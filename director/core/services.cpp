@@ -1,6 +1,7 @@
 // Changes: the second door. What ipvsadm, netlink and the rules file can tell the balancer, one function each.
 // Sources: ip_vs_ctl.c (ip_vs_add_service, ip_vs_add_dest, the trash), libipvs.c for what each refusal means.
 #include <algorithm>
+#include <utility>
 
 #include "director/core/balancer.h"
 #include "director/core/check.h"
@@ -88,7 +89,7 @@ Result<void, Refusal> Balancer::change(const EditService& c, Instant) {
   if (!same_scheduler) {
     service->scheduler = make_scheduler(c.config.scheduler, c.config.flags);
     service->scheduler->tuned(tunables_);
-    service->scheduler->servers_changed(service->servers);
+    service->scheduler->servers_changed(service->pool);
   }
   ++generation_;
   return {};
@@ -188,7 +189,7 @@ bool Balancer::has_usable_server(const IpAddress& vip) const {
 
 // --- real servers ---------------------------------------------------------------------------------------------------
 
-Result<void, Refusal> Balancer::change(const AddServer& c, Instant) {
+Result<void, Refusal> Balancer::change(const AddServer& c, Instant now) {
   Service* service = exact_service(c.service);
   if (service == nullptr) return refused(Refusal::service_not_defined);
   if (const auto r = check(c.service, c.config); !r) return r;
@@ -203,13 +204,15 @@ Result<void, Refusal> Balancer::change(const AddServer& c, Instant) {
   server.way_generation = 0;
   if (c.config.weight > 0) server.last_weight = c.config.weight;
   service->servers.insert(service->servers.begin(), &server);  // list_add_rcu: the last added comes first
-  service->scheduler->server_added(service->servers, server);
-  service->scheduler->servers_changed(service->servers);
+  service->pool.insert(service->pool.begin(), &server);
+  service->scheduler->server_added(service->pool, server);
+  service->scheduler->servers_changed(service->pool);
+  follow_check(server, {}, now);
   ++generation_;
   return {};
 }
 
-Result<void, Refusal> Balancer::change(const EditServer& c, Instant) {
+Result<void, Refusal> Balancer::change(const EditServer& c, Instant now) {
   Service* service = exact_service(c.service);
   if (service == nullptr) return refused(Refusal::service_not_defined);
   if (const auto r = check(c.service, c.config); !r) return r;
@@ -217,9 +220,10 @@ Result<void, Refusal> Balancer::change(const EditServer& c, Instant) {
   if (server == nullptr) return refused(Refusal::no_such_server);
   if (c.config.upper_threshold == 0 || c.config.upper_threshold > server->config.upper_threshold)
     server->overloaded = false;  // ip_vs_ctl.c, __ip_vs_update_dest
-  server->config = c.config;
+  const auto checked = std::exchange(server->config, c.config).check;
   if (c.config.weight > 0) server->last_weight = c.config.weight;
-  service->scheduler->servers_changed(service->servers);
+  service->scheduler->servers_changed(service->pool);
+  follow_check(*server, checked, now);
   ++generation_;
   return {};
 }
@@ -238,9 +242,10 @@ Result<void, Refusal> Balancer::change(const DeleteServer& c, Instant now) {
 
 void Balancer::remove_server(Service& service, std::size_t position, Instant now) {
   RealServer* server = service.servers[position];
-  service.scheduler->server_leaving(service.servers, position);
   service.servers.erase(service.servers.begin() + static_cast<long>(position));
-  service.scheduler->servers_changed(service.servers);
+  if (!server->failed()) leave_pool(*server);
+  give_up_check(*server);
+  server->health.reset();
   server->service = nullptr;
   removed_.insert(server->id.index);
   if (options_.policy == Policy::improved) end_templates_of(*server, now);

@@ -151,6 +151,15 @@ void templates(Samples& to, const Snapshot& s, std::size_t) {
 void usable(Samples& to, const Snapshot& s, std::size_t i) {
   to.add(server_labels(s, i), std::uint64_t{s.servers[i].usable ? 1U : 0U});
 }
+void healthy(Samples& to, const Snapshot& s, std::size_t i) {
+  if (s.servers[i].checked) to.add(server_labels(s, i), std::uint64_t{s.servers[i].failed ? 0U : 1U});
+}
+void checks(Samples& to, const Snapshot& s, std::size_t i) {
+  const Snapshot::ServerRow& server = s.servers[i];
+  if (!server.checked) return;
+  to.add(server_labels(s, i) + R"(,result="passed")", server.check_passes);
+  to.add(server_labels(s, i) + R"(,result="failed")", server.check_failures);
+}
 void device_up(Samples& to, const Snapshot& s, std::size_t i) {
   to.add(fmt::format("device=\"{}\"", escaped(s.devices[i].name)), std::uint64_t{s.devices[i].up ? 1U : 0U});
 }
@@ -237,8 +246,11 @@ constexpr Metric kFamilies[] = {
     {"director_service_outgoing_bytes_total", Type::counter,
      "Bytes of IP packets from the service to clients; 0 where replies don't pass the director.", Rows::services,
      service_traffic<&Traffic::out_bytes>},
-    {"director_server_usable", Type::gauge, "Whether the real server may get new connections: its weight isn't 0 and no threshold is reached.",
+    {"director_server_usable", Type::gauge, "Whether the real server may get new connections: its weight isn't 0, no threshold is reached and no check has failed.",
      Rows::servers, usable},
+    {"director_server_healthy", Type::gauge, "Whether the real server passes its health check; servers without one have no sample.",
+     Rows::servers, healthy},
+    {"director_server_checks_total", Type::counter, "Health checks of the real server, by result.", Rows::servers, checks},
     {"director_server_persistent_clients", Type::gauge, "Persistence templates that lead to the real server.", Rows::servers,
      server<&Row::persistent>},
     {"director_server_connections_total", Type::counter, "Connections given to the real server.", Rows::servers,
@@ -307,7 +319,9 @@ MetricsSnapshot take_snapshot(const Balancer& balancer, const LoopStatistics& lo
     for (const RealServer* server : service->servers) {
       if (server->usable()) ++row.usable;
       s.servers.push_back({s.services.size(), server->config.endpoint, server->config.method, server->config.weight, server->active,
-                           server->inactive, server->persistent, server->usable(), server->traffic.total});
+                           server->inactive, server->persistent, server->usable(), server->health.has_value(), server->failed(),
+                           server->health ? server->health->passes : 0, server->health ? server->health->failures : 0,
+                           server->traffic.total});
     }
     s.services.push_back(row);
   }

@@ -122,6 +122,9 @@ options of a service, beyond ipvsadm
   --server-gone reset|drop|reschedule           its connections when a server is removed
   --server-quiesced keep|reset|reschedule       its connections when a server's weight is 0
   --timeout-STATE TIME                          of this service: --timeout-established 2h
+options of a real server, beyond ipvsadm
+  --check tcp[:PORT]|http:[PORT]/PATH           asks it whether it is well
+  --inter TIME --fall COUNT --rise COUNT        how often; so many in a row take it out and bring it back (2s 3 2)
 )";
 
 }  // namespace

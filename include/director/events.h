@@ -65,6 +65,7 @@ class Watch {
     std::array<std::uint64_t, kReasonCount> reasons{};
     std::uint64_t generation = 0, packets = 0, connections = 0;
     std::uint32_t neighbours = 0;
+    std::uint64_t health = 0;
     std::int64_t defences = 0;
     friend bool operator==(const Traces&, const Traces&) = default;
   };
@@ -73,6 +74,7 @@ class Watch {
   void look(Instant now);
   void look_at_services(Instant now);
   void look_at_server(const Service& service, const RealServer& server, Instant now);
+  void look_at_health(const Service& service, const RealServer& server, Instant now);
   void look_at_neighbour(const RealServer& server, Instant now);
   void look_at_reasons(Instant now);
   void look_at_defences(Instant now);
@@ -87,7 +89,9 @@ class Watch {
   std::uint64_t looks_ = 0;
   bool waiting_ = false;  // something has turned that may not be told yet
   std::unordered_map<const Service*, SeenService> services_;
-  std::unordered_map<std::uint32_t, SeenServer> full_;      // by RealId: those that were
+  using SeenServers = std::unordered_map<std::uint32_t, SeenServer>;  // by RealId: those that were once
+  bool turned(SeenServers& servers, const Service& service, const RealServer& server, bool is_bad, Instant now);
+  SeenServers full_, failed_;
   std::unordered_map<std::uint32_t, Condition> neighbours_;  // by HopId: those that were lost
   std::array<Loss, kReasonCount> losses_{};
   std::array<Condition, 3> defences_{};

@@ -38,6 +38,8 @@ enum class Fate : std::uint8_t {
     case Reason::segmented:
     case Reason::routed:
     case Reason::made_room:
+    case Reason::check_sent:
+    case Reason::check_answered:
     case Reason::sync_sent:
     case Reason::sync_received:
     case Reason::sync_adopted:

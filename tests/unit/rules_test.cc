@@ -189,8 +189,12 @@ TEST(Rules, WrongLinesGetIpvsadmsWords) {
       {"-L --stats=3", "--stats=3: option does not take an argument", 255},
       {"-Ln=3", "-Ln=3: option does not take an argument", 255},
       {"-D -t 10.9.0.100:80 -b x", "invalid scheduler flag `x'", 2},
-      {"-a -t 10.9.0.100:80 -r 10.9.0.11 --check tcp",
-       "--check: health checks are not built into this director yet", 2},
+      {"-a -t 10.9.0.100:80 -r 10.9.0.11 --check udp", "invalid check `udp' specified", 2},
+      {"-a -t 10.9.0.100:80 -r 10.9.0.11 --check tcp --inter 5ms", "invalid interval `5ms' specified", 2},
+      {"-a -t 10.9.0.100:80 -r 10.9.0.11 --fall 2", "--inter, --fall and --rise say how --check is done", 2},
+      {"-a -f 7 -r 10.9.0.11 --check tcp:80", "--check asks at the virtual address, and a class has none", 2},
+      {"-a -f 7 -r 10.9.0.11 -m --check tcp", "--check asks at a port, and this server has none of its own", 2},
+      {"-A -t 10.9.0.100:80 --check tcp", "Illegal 'check' option with the 'add-service' command", 2},
   };
   for (const Wrong& wrong : kWrong) {
     const auto command = parse(wrong.given);

@@ -70,9 +70,9 @@ TEST_F(VsadmCompletionTest, WhatACommandNeedsComesFirst) {
   EXPECT_EQ(completed("-a |"), "-t -u --sctp-service -f -r");
   EXPECT_EQ(completed("-a -t 10.9.0.100:80 |"), "-r");
   EXPECT_EQ(completed("-a -t 10.9.0.100:80 -r 10.9.1.13:80 |"),
-            "-m -i -g -w -x -y --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum");
+            "-m -i -g -w -x -y --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --check --inter --fall --rise");
   EXPECT_EQ(completed("-a -t 10.9.0.100:80 -r 10.9.1.13:80 -m -w 1 |"),
-            "-x -y --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum");
+            "-x -y --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --check --inter --fall --rise");
   EXPECT_EQ(completed("-A -t 10.9.0.1:80 --s|"), "--scheduler --sched-flags --server-gone --server-quiesced");
   EXPECT_EQ(completed("-A -t 10.9.0.1:80 --timeout-s|"),
             "--timeout-syn-sent --timeout-syn-recv --timeout-synack --timeout-sctp-init1 --timeout-sctp-init "

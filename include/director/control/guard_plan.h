@@ -30,6 +30,8 @@ struct GuardPlan {
   /// What masqueraded servers send from: answers that the director translates. Not if addressed to the host
   /// itself, which may talk to them too.
   std::vector<Target> answering;
+  /// Where health checks ask: what comes from there to the host's address and the checks' ports (core/health.h) is the director's.
+  std::vector<Target> checked;
   /// The host's own addresses.
   std::vector<IpAddress> host;
 

@@ -131,6 +131,8 @@ class Balancer {
   [[nodiscard]] std::vector<IpAddress> virtual_addresses() const;
   /// Counts every applied change of services or servers: what a watcher polls to see that the table changed.
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
+  /// Health checks' verdicts that have turned.
+  [[nodiscard]] std::uint64_t health_turns() const { return health_.turns; }
 
  private:
   /// What may start a connection: what the protocol begins with, or anything (a connection that has lost its server).
@@ -176,6 +178,8 @@ class Balancer {
   Verdict forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now);
   [[nodiscard]] std::size_t mtu_inside(const RouteTo& way, std::size_t overhead, Family inner) const;
   OuterHeaders outer_headers(const Connection& connection, const RouteTo& way);
+  OuterHeaders outer_headers(const ServerConfig& server, const IpAddress& remote, const RouteTo& way);
+  [[nodiscard]] Port gue_port(const FlowKey& flow) const;
   void clamp_mss(Frame& frame, const PacketView& view, const ServerConfig& server, std::size_t path_mtu) const;
   Verdict tunnel_to_hop(Frame& frame, const PacketView& view, const OuterHeaders& outer, const RouteTo& way, Instant now);
   Verdict cut_and_tunnel(Frame& frame, const PacketView& view, OuterHeaders outer, const RouteTo& way, Instant now);
@@ -266,6 +270,20 @@ class Balancer {
   RealServer* server_of_sync(const SyncRecord& record);
   /// A backup that leaves the traffic to its master (net.ipv4.vs.backup_only).
   [[nodiscard]] bool stands_by() const;
+  // Health checks (health.cpp).
+  void follow_check(RealServer& server, const std::optional<HealthCheck>& before, Instant now);
+  void give_up_check(RealServer& server);
+  [[nodiscard]] Instant next_check() const;
+  void check_health(Instant now);
+  void start_check(RealServer& server, Instant now);
+  [[nodiscard]] IpAddress own_address(const IpAddress& preferred, Family family) const;
+  void send_check(RealServer& server, std::uint8_t flags, std::string_view text, Instant now);
+  [[nodiscard]] RealServer* checked_by(const PacketView& view) const;
+  Verdict hear_check(RealServer& server, const Frame& frame, const PacketView& view, Instant now);
+  void conclude(RealServer& server, bool passed, std::string says);
+  void leave_pool(RealServer& server);
+  void rejoin_pool(RealServer& server);
+
   // Defences (defence.cpp).
   [[nodiscard]] std::int64_t free_pages() const;
   bool make_room(Instant now);
@@ -364,6 +382,7 @@ class Balancer {
   Timeouts timeouts_;
   Tunables tunables_;
   Synchronisation sync_;
+  HealthSchedule health_;
   bool forwarding_ = false;
   std::vector<std::unique_ptr<Service>> services_;                    // in the order they were added
   std::unordered_map<ServiceKey, Service*, ServiceHash> service_index_;

@@ -14,6 +14,7 @@
 #include "director/base/result.h"
 #include "director/base/time.h"
 #include "director/core/classifier.h"
+#include "director/core/health.h"
 #include "director/core/service_policy.h"
 #include "director/net/address.h"
 
@@ -72,8 +73,16 @@ struct ServerConfig {
   TunnelType tunnel_type = TunnelType::ipip;
   Port tunnel_port;
   TunnelChecksum tunnel_checksum = TunnelChecksum::none;
+  std::optional<HealthCheck> check{};  ///< beyond ipvsadm
   friend bool operator==(const ServerConfig&, const ServerConfig&) = default;
 };
+
+/// Where a server's check asks: where its clients' packets go. REQUIRES: config.check
+[[nodiscard]] inline Endpoint asked_by_check(const ServiceKey& service, const ServerConfig& config) {
+  Endpoint asked = config.method == Method::masq ? config.endpoint : service.endpoint;
+  if (config.check->port != Port{}) asked.port = config.check->port;
+  return asked;
+}
 
 struct AddService { ServiceConfig config; };
 struct EditService { ServiceConfig config; };  ///< replaces all of it

@@ -30,10 +30,13 @@ struct RealServer {
   std::optional<RouteTo> way;        ///< the route to it, true while way_generation is the network's
   std::uint32_t way_generation = 0;
   Instant forgotten_at{};            ///< removed and without connections: when the row is freed
+  std::optional<Health> health;      ///< with config.check
 
   [[nodiscard]] bool removed() const { return service == nullptr; }
+  /// Its health check has failed: the scheduler doesn't see it.
+  [[nodiscard]] bool failed() const { return health && health->failed; }
   /// May it get new connections?
-  [[nodiscard]] bool usable() const { return config.weight > 0 && !overloaded && !removed(); }
+  [[nodiscard]] bool usable() const { return config.weight > 0 && !overloaded && !removed() && !failed(); }
   [[nodiscard]] std::uint32_t connections() const { return active + inactive; }
   /// What it has to do, as the schedulers see it: an active connection weighs 256 inactive ones (6.x; 7.x: 257).
   [[nodiscard]] std::uint64_t overhead() const { return (std::uint64_t{active} << 8U) + inactive; }

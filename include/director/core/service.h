@@ -17,6 +17,7 @@ struct Service {
   Timeouts timeouts;                 ///< the global ones with the service's own in their place
   std::unique_ptr<Scheduler> scheduler;
   std::vector<RealServer*> servers;  ///< last added first; owned by the balancer
+  std::vector<RealServer*> pool;     ///< those of them that haven't failed: whom the scheduler knows
   TrafficMeter traffic;
   RealServer* past = nullptr;        ///< for connections that go past all servers (cache_bypass), once there was one
 

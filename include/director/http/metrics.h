@@ -29,6 +29,8 @@ struct MetricsSnapshot {
     Method method = Method::direct;
     std::uint32_t weight = 0, active = 0, inactive = 0, persistent = 0;
     bool usable = false;
+    bool checked = false, failed = false;         ///< its health check
+    std::uint64_t check_passes = 0, check_failures = 0;
     Traffic traffic;
   };
   struct Device {
