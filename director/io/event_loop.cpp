@@ -156,7 +156,7 @@ void EventLoop::note(Frame& frame, DeviceId egress, Reason reason, Instant now) 
 void EventLoop::note_outbox(Instant now) {
   Outbox& outbox = balancer_.outbox();
   for (; noted_ < outbox.size(); ++noted_)
-    note(outbox[noted_].frame, outbox[noted_].egress, Reason::none, now);
+    if (outbox[noted_].egress) note(outbox[noted_].frame, outbox[noted_].egress, Reason::none, now);
 }
 
 void EventLoop::transmit_noted() {
