@@ -50,7 +50,7 @@ po::options_description settings() {
   add("tune", po::value<Texts>()->composing()->value_name("NAME=VALUE"),
       "one of the kernel's net.ipv4.vs.* knobs, repeatable");
   add("pcap", po::value<std::string>()->value_name("FILE"),
-      "record all frames as pcapng, each with its fate as a comment");
+      "record all frames as pcapng, each with its fate as a comment, and all else that director replay FILE needs");
   add("proc-dir", po::value<std::string>()->value_name("DIR"),
       "keep DIR/net/ip_vs, ip_vs_conn, ip_vs_stats, ... as the kernel has them below /proc/net, for exporters that "
       "read those: prometheus-node-exporter --path.procfs=DIR");
@@ -199,7 +199,7 @@ std::string usage() {
   out << "director: layer-4 load balancing the LVS way, in user space\n\n"
          "  director --device packet:eth0 --rules web.rules\n"
          "  director explain --rules web.rules PACKET   what becomes of a packet and why, no device, no privilege\n"
-         "  director replay DIR -w OUT.pcap             the core over a capture, no device, no privilege\n\n"
+         "  director replay FILE|DIR -w OUT.pcap        the core over a recording or a capture, no device, no privilege\n\n"
       << settings() << "\n"
       << actions()
       << "\nExit codes: 0 ok, 1 failed at run time, 2 usage, 3 configuration, 4 the machine lacks "

@@ -1,32 +1,36 @@
-// Words, then the case, then its steps, then what was asked for.
+// Words, then a case and its steps or a recording and its calls, then what was asked for.
 #include "director/replay_command.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <optional>
+#include <span>
 #include <sstream>
 
-#include "director/replay.h"
 #include "director/base/startup_error.h"
+#include "director/recording.h"
+#include "director/replay.h"
 
 namespace director {
 namespace {
 
 constexpr std::string_view kUsage =
-    "usage: director replay DIR [-w OUT.pcap] [--print LIST] [--policy improved|kernel]\n"
+    "usage: director replay DIR|FILE [-w OUT.pcap] [--print LIST] [--policy improved|kernel]\n"
     "  DIR                a capture case: rules, case.json, in.pcap and perhaps steps.json\n"
+    "  FILE               a recording of director --pcap: is it done again as it was?\n"
     "  -w OUT.pcap        what the director would have sent, with the time of what caused it\n"
     "  --print LIST       texts at the end, any of list,conns,stats,save,decisions\n"
-    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS; default: kernel if case.json names "
+    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS; default: what was recorded, or kernel if case.json names "
     "one\n";
 
 constexpr std::array<std::string_view, 5> kTexts{"list", "conns", "stats", "save", "decisions"};
 
 struct ReplayOptions {
   bool help = false;
-  std::string folder;
+  std::string capture;
   std::string output;
   std::vector<std::string> texts;
   std::optional<Policy> policy;
@@ -79,13 +83,13 @@ ReplayOptions parse_replay_options(const std::vector<std::string>& words) {
       options.policy = parse_policy(value());
     } else if (name.starts_with('-')) {
       bad_usage(fmt::format("there is no option {}", name));
-    } else if (options.folder.empty()) {
-      options.folder = name;
+    } else if (options.capture.empty()) {
+      options.capture = name;
     } else {
-      bad_usage(fmt::format("one case at a time: what is \"{}\"?", name));
+      bad_usage(fmt::format("one at a time: what is \"{}\"?", name));
     }
   }
-  if (options.folder.empty() && !options.help) bad_usage("which case? name its folder");
+  if (options.capture.empty() && !options.help) bad_usage("of what? name a case's folder, or a recording");
   return options;
 }
 
@@ -112,38 +116,71 @@ std::string text_at_end(Replay& replay, std::string_view name) {
   return replay.command(std::array<std::string, 2>{"-S", "-n"}).text;
 }
 
-}  // namespace
-
-int replay_command(const std::vector<std::string>& words) {
-  const ReplayOptions options = parse_replay_options(words);
-  if (options.help) {
-    fmt::print("{}", kUsage);
-    return 0;
+/// The file of -w, if there is one.
+class Output {
+ public:
+  explicit Output(const std::string& file) {
+    if (file.empty()) return;
+    auto created = PcapWriter::create(file);
+    if (!created) throw StartupError(ExitCode::failed, created.error().message);
+    writer_ = std::move(*created);
   }
-  const auto capture = load_case(options.folder);
+  void write(std::span<const CapturedFrame> frames) {
+    if (writer_)
+      for (const CapturedFrame& frame : frames) writer_->write(frame.time, frame.bytes);
+  }
+  void close() {
+    if (!writer_) return;
+    if (const auto closed = writer_->close(); !closed) throw StartupError(ExitCode::failed, closed.error().message);
+  }
+
+ private:
+  std::optional<PcapWriter> writer_;
+};
+
+void replay_case(const ReplayOptions& options) {
+  const auto capture = load_case(options.capture);
   if (!capture) throw StartupError(ExitCode::configuration, capture.error().message);
   for (const std::string& warning : capture->warnings) fmt::print(stderr, "director: {}\n", warning);
 
   Replay replay(*capture, options.policy.value_or(capture->from_kernel ? Policy::kernel : Policy::improved));
   if (const auto started = replay.start(); !started)
     throw StartupError(ExitCode::configuration, started.error().message);
-  std::optional<PcapWriter> output;
-  if (!options.output.empty()) {
-    auto created = PcapWriter::create(options.output);
-    if (!created) throw StartupError(ExitCode::failed, created.error().message);
-    output = std::move(*created);
-  }
+  Output output(options.output);
   for (const Step& step : capture->steps) {
     const Replay::Outcome outcome = replay.run(step);
-    if (output)
-      for (const CapturedFrame& frame : outcome.sent) output->write(frame.time, frame.bytes);
+    output.write(outcome.sent);
     if (outcome.exit_code != 0)
       fmt::print(stderr, "director: {}: {}", std::get<AdminStep>(step).command, outcome.text);
   }
   for (const std::string& name : options.texts) fmt::print("{}", text_at_end(replay, name));
-  if (output)
-    if (const auto closed = output->close(); !closed)
-      throw StartupError(ExitCode::failed, closed.error().message);
+  output.close();
+}
+
+void replay_recording(const ReplayOptions& options) {
+  auto recording = Recording::open(options.capture);
+  if (!recording) throw StartupError(ExitCode::configuration, recording.error().message);
+  Rerun rerun(std::move(*recording), options.policy);
+  Output output(options.output);
+  for (;;) {
+    const auto outcome = rerun.next();
+    if (!outcome) throw StartupError(ExitCode::configuration, outcome.error().message);
+    if (!*outcome) break;
+    output.write((*outcome)->sent);
+  }
+  for (const std::string& name : options.texts) fmt::print("{}", text_at_end(rerun.replay(), name));
+  output.close();
+  if (rerun.difference()) throw StartupError(ExitCode::failed, fmt::format("{}: {}", options.capture, *rerun.difference()));
+  fmt::print(stderr, "director: {}: {} frames came and {} left, all as recorded\n", options.capture, rerun.received(), rerun.sent());
+}
+
+}  // namespace
+
+int replay_command(const std::vector<std::string>& words) {
+  const ReplayOptions options = parse_replay_options(words);
+  if (options.help) fmt::print("{}", kUsage);
+  else if (std::filesystem::is_regular_file(options.capture)) replay_recording(options);
+  else replay_case(options);
   return 0;
 }
 
