@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "director/base/startup_error.h"
+#include "director/option_words.h"
 #include "director/recording.h"
 #include "director/replay.h"
 
@@ -36,60 +37,32 @@ struct ReplayOptions {
   std::optional<Policy> policy;
 };
 
-[[noreturn]] void bad_usage(const std::string& what) {
-  throw StartupError(ExitCode::usage, fmt::format("replay: {}\n{}", what, kUsage));
-}
-
-std::vector<std::string> parse_texts(std::string_view list) {
+std::vector<std::string> parse_texts(OptionWords& words) {
   std::vector<std::string> texts;
-  while (!list.empty()) {
+  const std::string value = words.value();
+  for (std::string_view list = value; !list.empty();) {
     const std::size_t comma = std::min(list.find(','), list.size());
     const std::string_view name = list.substr(0, comma);
     if (std::ranges::find(kTexts, name) == kTexts.end())
-      bad_usage(fmt::format("--print: \"{}\" isn't one of {}", name, fmt::join(kTexts, ", ")));
+      words.refuse(fmt::format("--print: \"{}\" isn't one of {}", name, fmt::join(kTexts, ", ")));
     texts.emplace_back(name);
     list.remove_prefix(std::min(comma + 1, list.size()));
   }
   return texts;
 }
 
-Policy parse_policy(std::string_view name) {
-  if (name == "improved") return Policy::improved;
-  if (name == "kernel") return Policy::kernel;
-  bad_usage(fmt::format("--policy: \"{}\" is neither improved nor kernel", name));
-}
-
-ReplayOptions parse_replay_options(const std::vector<std::string>& words) {
+ReplayOptions parse_replay_options(const std::vector<std::string>& argv) {
   ReplayOptions options;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    std::string name = words[i];
-    std::optional<std::string> attached;  // --print=list
-    if (const std::size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos) {
-      attached = name.substr(equals + 1);
-      name.resize(equals);
-    }
-    const auto value = [&]() -> std::string {
-      if (attached) return *attached;
-      if (i + 1 == words.size()) bad_usage(fmt::format("{} needs a value", name));
-      return words[++i];
-    };
-    if (name == "-h" || name == "--help") {
-      options.help = true;
-    } else if (name == "-w" || name == "--write") {
-      options.output = value();
-    } else if (name == "--print") {
-      options.texts = parse_texts(value());
-    } else if (name == "--policy") {
-      options.policy = parse_policy(value());
-    } else if (name.starts_with('-')) {
-      bad_usage(fmt::format("there is no option {}", name));
-    } else if (options.capture.empty()) {
-      options.capture = name;
-    } else {
-      bad_usage(fmt::format("one at a time: what is \"{}\"?", name));
-    }
+  OptionWords words{"replay", kUsage, argv};
+  while (words.next()) {
+    if (words.name == "-h" || words.name == "--help") options.help = true;
+    else if (words.name == "-w" || words.name == "--write") options.output = words.value();
+    else if (words.name == "--print") options.texts = parse_texts(words);
+    else if (words.name == "--policy") options.policy = words.policy();
+    else if (options.capture.empty()) options.capture = words.argument();
+    else words.refuse(fmt::format("one at a time: what is \"{}\"?", words.argument()));
   }
-  if (options.capture.empty() && !options.help) bad_usage("of what? name a case's folder, or a recording");
+  if (options.capture.empty() && !options.help) words.refuse("of what? name a case's folder, or a recording");
   return options;
 }
 
