@@ -25,7 +25,9 @@ constexpr std::string_view kUsage =
     "                     one after another\n"
     "  CAPTURE            a pcap or pcapng file: what came to the director, frame by frame\n"
     "  --address A        an address of the director's own, from which tunnels begin\n"
-    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS\n"
+    "  --rules FILE       services and servers\n"
+    "  --policy improved|kernel\n"
+    "                     kernel: exactly the kernel's IPVS\n"
     "  --json             the same for programs\n"
     "Everybody is taken to be on the link of one device; vsadm explain asks a running director, which knows better.\n";
 

@@ -67,6 +67,7 @@ po::options_description actions() {
   add("config", po::value<std::string>()->value_name("FILE"),
       "any of the options above, as INI: device = packet:eth0");
   add("check", "read options and files, say what is wrong with them, and do nothing");
+  add("json", "with --check: what is wrong as JSON, {\"problems\": [{\"file\", \"line\", \"column\", \"message\"}]}");
   add("help", "this text");
   add("version", "the version");
   return all;
@@ -220,14 +221,16 @@ Options parse_options(const std::vector<std::string>& words) {
                   .positional({})
                   .run(),
               given);
-    if (given.count("help") != 0) return {Task::help, {}};
-    if (given.count("version") != 0) return {Task::version, {}};
+    if (given.count("help") != 0) return {Task::help, {}, {}};
+    if (given.count("version") != 0) return {Task::version, {}, {}};
     if (given.count("config") != 0)
       po::store(read_config_file(given["config"].as<std::string>(), in_file), given);
 
     Options options;
     options.config = to_config(given);
     if (given.count("check") != 0) options.task = Task::check;
+    if (given.count("json") != 0) options.told = Told::as_json;
+    if (options.told == Told::as_json && options.task != Task::check) refuse("--json goes with --check");
     if (options.task == Task::run && options.config.devices.empty())
       refuse("at least one --device is needed, for instance --device packet:eth0");
     return options;

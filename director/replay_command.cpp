@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <sstream>
@@ -18,14 +19,17 @@
 namespace director {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 constexpr std::string_view kUsage =
-    "usage: director replay DIR|FILE [-w OUT.pcap] [--print LIST] [--policy improved|kernel]\n"
+    "usage: director replay DIR|FILE [-w OUT.pcap] [--print LIST] [--json] [--policy improved|kernel]\n"
     "  DIR                a capture case: rules, case.json, in.pcap and perhaps steps.json\n"
     "  FILE               a recording of director --pcap: is it done again as it was?\n"
     "  -w OUT.pcap        what the director would have sent, with the time of what caused it\n"
     "  --print LIST       texts at the end, any of list,conns,stats,save,decisions\n"
-    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS; default: what was recorded, or kernel if case.json names "
-    "one\n";
+    "  --json             those texts and all decisions, for programs\n"
+    "  --policy improved|kernel\n"
+    "                     kernel: exactly the kernel's IPVS; default: what was recorded, or kernel if case.json names one\n";
 
 constexpr std::array<std::string_view, 5> kTexts{"list", "conns", "stats", "save", "decisions"};
 
@@ -34,6 +38,7 @@ struct ReplayOptions {
   std::string capture;
   std::string output;
   std::vector<std::string> texts;
+  bool json = false;
   std::optional<Policy> policy;
 };
 
@@ -58,6 +63,7 @@ ReplayOptions parse_replay_options(const std::vector<std::string>& argv) {
     if (words.name == "-h" || words.name == "--help") options.help = true;
     else if (words.name == "-w" || words.name == "--write") options.output = words.value();
     else if (words.name == "--print") options.texts = parse_texts(words);
+    else if (words.name == "--json") options.json = true;
     else if (words.name == "--policy") options.policy = words.policy();
     else if (options.capture.empty()) options.capture = words.argument();
     else words.refuse(fmt::format("one at a time: what is \"{}\"?", words.argument()));
@@ -87,6 +93,20 @@ std::string text_at_end(Replay& replay, std::string_view name) {
   if (name == "stats")
     return replay.command(std::array<std::string, 4>{"-L", "-n", "--stats", "--exact"}).text;
   return replay.command(std::array<std::string, 2>{"-S", "-n"}).text;
+}
+
+/// `also`: what else there is to say as JSON.
+void tell_end(Replay& replay, const ReplayOptions& options, Json also = Json::object()) {
+  Json texts = Json::object();
+  for (const std::string& name : options.texts) {
+    const std::string text = text_at_end(replay, name);
+    if (options.json) texts[name] = text;
+    else fmt::print("{}", text);
+  }
+  if (!options.json) return;
+  Json all{{"decisions", replay.decisions()}, {"texts", texts}};
+  all.update(also);
+  fmt::print("{}\n", all.dump(2));
 }
 
 /// The file of -w, if there is one.
@@ -126,7 +146,7 @@ void replay_case(const ReplayOptions& options) {
     if (outcome.exit_code != 0)
       fmt::print(stderr, "director: {}: {}", std::get<AdminStep>(step).command, outcome.text);
   }
-  for (const std::string& name : options.texts) fmt::print("{}", text_at_end(replay, name));
+  tell_end(replay, options);
   output.close();
 }
 
@@ -141,7 +161,8 @@ void replay_recording(const ReplayOptions& options) {
     if (!*outcome) break;
     output.write((*outcome)->sent);
   }
-  for (const std::string& name : options.texts) fmt::print("{}", text_at_end(rerun.replay(), name));
+  tell_end(rerun.replay(), options,
+           {{"received", rerun.received()}, {"sent", rerun.sent()}, {"difference", rerun.difference() ? Json(*rerun.difference()) : Json()}});
   output.close();
   if (rerun.difference()) throw StartupError(ExitCode::failed, fmt::format("{}: {}", options.capture, *rerun.difference()));
   fmt::print(stderr, "director: {}: {} frames came and {} left, all as recorded\n", options.capture, rerun.received(), rerun.sent());

@@ -120,6 +120,8 @@ def test_bash_knows_more_of_the_other_programs(type_in):
     line = type_in("bash")
     assert line("director --policy k\t --guard=of\t") == "director --policy kernel --guard=off"
     assert line("director --device packet:l\t") == "director --device packet:lo"
+    assert line("director rep\t --j\t --policy=k\t") == "director replay --json --policy=kernel"
+    assert line("director exp\t --addr\t") == "director explain --address"
     assert line("realserver d\t --mode t\t --interface l\t") == "realserver down --mode tun --interface lo"
 
 
