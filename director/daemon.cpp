@@ -175,7 +175,7 @@ void Daemon::listen_to_neighbours() {
     if (!vip.is_v4()) groups.push_back(group_mac(solicited_node(vip)));
   if (!groups.empty()) groups.push_back(group_mac(kAllNodes));  // news of neighbours, queries for listeners
   std::ranges::sort(groups);
-  groups.erase(std::ranges::unique(groups).begin(), groups.end());
+  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
   for (const auto& device : devices_) device->listen_to(groups);
 }
 
