@@ -10,6 +10,7 @@
 #include "director/base/startup_error.h"
 #include "director/command.h"
 #include "director/io/clock.h"
+#include "director/journal.h"
 #include "director/log.h"
 #include "director/plan.h"
 #include "director/privileges.h"
@@ -42,6 +43,7 @@ Daemon::Daemon(const Config& config)
         return answer;
       }) {
   listen_to_http();
+  start_recording();
   open_devices();
   loop_.emplace(balancer_, devices_, recorder_ ? &*recorder_ : nullptr);
   for (const SetTunable& knob : config_.tunables) tell(knob, clock::now());
@@ -80,19 +82,27 @@ void Daemon::tell(const Change& change, Instant now) {
   (void)balancer_.apply(change, now);
 }
 
+/// Before the core is told anything: a replay begins where it began.
+void Daemon::start_recording() {
+  if (config_.pcap.empty()) return;
+  Beginning beginning{DIRECTOR_VERSION, {}, {}, balancer_.options()};
+  for (const DeviceSpec& spec : config_.devices) beginning.devices.push_back(spec.name);
+  recorder_.emplace(config_.pcap, beginning.devices);
+  beginning.wall_offset = recorder_->wall_offset();
+  recorder_->note(journal_line(beginning));
+  balancer_.listen([this](const Change* change, Instant now) { recorder_->note(journal_line(change, now)); });
+}
+
 void Daemon::open_devices() {
-  std::vector<std::string> names;
   for (const DeviceSpec& spec : config_.devices) {
     const DeviceId id{static_cast<std::uint32_t>(devices_.size())};
     devices_.push_back(make_device(spec, {id, &balancer_.counters()}));
-    names.push_back(spec.name);
     const auto facts = devices_.back()->configuration();
     for (const Change& fact : facts) tell(fact, clock::now());
     if (facts.empty()) watched_.push_back({id, spec.interface});
     for (Route& route : devices_.back()->routes()) routes_.push_back(std::move(route));
   }
   tell(SetRoutes{routes_}, clock::now());
-  if (!config_.pcap.empty()) recorder_.emplace(config_.pcap, names);
 }
 
 /// Packet devices belong to a kernel: it knows the network, and it must be kept from answering for us.
@@ -165,7 +175,7 @@ void Daemon::listen_to_neighbours() {
     if (!vip.is_v4()) groups.push_back(group_mac(solicited_node(vip)));
   if (!groups.empty()) groups.push_back(group_mac(kAllNodes));  // news of neighbours, queries for listeners
   std::ranges::sort(groups);
-  groups.erase(std::ranges::unique(groups).begin(), groups.end());
+  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
   for (const auto& device : devices_) device->listen_to(groups);
 }
 

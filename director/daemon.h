@@ -34,6 +34,7 @@ class Daemon {
 
  private:
   void tell(const Change& change, Instant now);
+  void start_recording();
   void open_devices();
   void follow_network();
   void guard_host();

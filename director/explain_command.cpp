@@ -12,6 +12,7 @@
 #include "director/explain.h"
 #include "director/io/pcap_file.h"
 #include "director/net/headers.h"
+#include "director/option_words.h"
 #include "director/plan.h"
 #include "director/rules_file.h"
 
@@ -24,7 +25,9 @@ constexpr std::string_view kUsage =
     "                     one after another\n"
     "  CAPTURE            a pcap or pcapng file: what came to the director, frame by frame\n"
     "  --address A        an address of the director's own, from which tunnels begin\n"
-    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS\n"
+    "  --rules FILE       services and servers\n"
+    "  --policy improved|kernel\n"
+    "                     kernel: exactly the kernel's IPVS\n"
     "  --json             the same for programs\n"
     "Everybody is taken to be on the link of one device; vsadm explain asks a running director, which knows better.\n";
 
@@ -41,46 +44,25 @@ struct ExplainOptions {
   std::vector<std::string> rest;
 };
 
-[[noreturn]] void bad_usage(const std::string& what) {
-  throw StartupError(ExitCode::usage, fmt::format("explain: {}\n{}", what, kUsage));
+IpAddress parse_address(OptionWords& words) {
+  const std::string text = words.value();
+  const auto address = IpAddress::parse(text);
+  if (!address) words.refuse(fmt::format("--address: \"{}\" isn't an IP address", text));
+  return *address;
 }
 
-ExplainOptions parse_explain_options(const std::vector<std::string>& words) {
+ExplainOptions parse_explain_options(const std::vector<std::string>& argv) {
   ExplainOptions options;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    std::string name = words[i];
-    std::optional<std::string> attached;
-    if (const std::size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos) {
-      attached = name.substr(equals + 1);
-      name.resize(equals);
-    }
-    const auto value = [&]() -> std::string {
-      if (attached) return *attached;
-      if (i + 1 == words.size()) bad_usage(fmt::format("{} needs a value", name));
-      return words[++i];
-    };
-    if (name == "-h" || name == "--help") {
-      options.help = true;
-    } else if (name == "--json") {
-      options.json = true;
-    } else if (name == "--rules") {
-      options.rules = value();
-    } else if (name == "--policy") {
-      const std::string policy = value();
-      if (policy != "improved" && policy != "kernel") bad_usage(fmt::format("--policy: \"{}\" is neither improved nor kernel", policy));
-      options.policy = policy == "kernel" ? Policy::kernel : Policy::improved;
-    } else if (name == "--address") {
-      const std::string text = value();
-      const auto address = IpAddress::parse(text);
-      if (!address) bad_usage(fmt::format("--address: \"{}\" isn't an IP address", text));
-      options.addresses.push_back(*address);
-    } else if (name.starts_with("-")) {
-      bad_usage(fmt::format("there is no option {}", name));
-    } else {
-      options.rest.push_back(words[i]);
-    }
+  OptionWords words{"explain", kUsage, argv};
+  while (words.next()) {
+    if (words.name == "-h" || words.name == "--help") options.help = true;
+    else if (words.name == "--json") options.json = true;
+    else if (words.name == "--rules") options.rules = words.value();
+    else if (words.name == "--policy") options.policy = words.policy();
+    else if (words.name == "--address") options.addresses.push_back(parse_address(words));
+    else options.rest.push_back(words.argument());
   }
-  if (options.rest.empty() && !options.help) bad_usage("which packet?");
+  if (options.rest.empty() && !options.help) words.refuse("which packet?");
   return options;
 }
 

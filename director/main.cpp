@@ -25,8 +25,7 @@ int dispatch(const std::vector<std::string>& words) {
       fmt::print("director {}\n", DIRECTOR_VERSION);
       break;
     case Task::check:
-      (void)plan_first_rules(Balancer({}), options.config.rules);
-      break;
+      return static_cast<int>(check_rules_file(options.config.rules, options.told));
     case Task::run:
       Daemon(options.config).run();
       break;

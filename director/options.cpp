@@ -50,7 +50,7 @@ po::options_description settings() {
   add("tune", po::value<Texts>()->composing()->value_name("NAME=VALUE"),
       "one of the kernel's net.ipv4.vs.* knobs, repeatable");
   add("pcap", po::value<std::string>()->value_name("FILE"),
-      "record all frames as pcapng, each with its fate as a comment");
+      "record all frames as pcapng, each with its fate as a comment, and all else that director replay FILE needs");
   add("proc-dir", po::value<std::string>()->value_name("DIR"),
       "keep DIR/net/ip_vs, ip_vs_conn, ip_vs_stats, ... as the kernel has them below /proc/net, for exporters that "
       "read those: prometheus-node-exporter --path.procfs=DIR");
@@ -67,6 +67,7 @@ po::options_description actions() {
   add("config", po::value<std::string>()->value_name("FILE"),
       "any of the options above, as INI: device = packet:eth0");
   add("check", "read options and files, say what is wrong with them, and do nothing");
+  add("json", "with --check: what is wrong as JSON, {\"problems\": [{\"file\", \"line\", \"column\", \"message\"}]}");
   add("help", "this text");
   add("version", "the version");
   return all;
@@ -199,7 +200,7 @@ std::string usage() {
   out << "director: layer-4 load balancing the LVS way, in user space\n\n"
          "  director --device packet:eth0 --rules web.rules\n"
          "  director explain --rules web.rules PACKET   what becomes of a packet and why, no device, no privilege\n"
-         "  director replay DIR -w OUT.pcap             the core over a capture, no device, no privilege\n\n"
+         "  director replay FILE|DIR -w OUT.pcap        the core over a recording or a capture, no device, no privilege\n\n"
       << settings() << "\n"
       << actions()
       << "\nExit codes: 0 ok, 1 failed at run time, 2 usage, 3 configuration, 4 the machine lacks "
@@ -220,14 +221,16 @@ Options parse_options(const std::vector<std::string>& words) {
                   .positional({})
                   .run(),
               given);
-    if (given.count("help") != 0) return {Task::help, {}};
-    if (given.count("version") != 0) return {Task::version, {}};
+    if (given.count("help") != 0) return {Task::help, {}, {}};
+    if (given.count("version") != 0) return {Task::version, {}, {}};
     if (given.count("config") != 0)
       po::store(read_config_file(given["config"].as<std::string>(), in_file), given);
 
     Options options;
     options.config = to_config(given);
     if (given.count("check") != 0) options.task = Task::check;
+    if (given.count("json") != 0) options.told = Told::as_json;
+    if (options.told == Told::as_json && options.task != Task::check) refuse("--json goes with --check");
     if (options.task == Task::run && options.config.devices.empty())
       refuse("at least one --device is needed, for instance --device packet:eth0");
     return options;

@@ -174,6 +174,23 @@ std::vector<Change> difference(const Table& from, const Table& to) {
   return changes;
 }
 
+std::vector<RulesError> problems_in(std::string_view text) {
+  std::vector<RulesError> problems;
+  auto rules = parse_rules(text);
+  for (std::size_t before = 0; !rules; rules = parse_rules(text)) {  // goes on behind the line that is wrong
+    RulesError problem = rules.error();
+    for (std::size_t line = 0; line < problem.line; ++line) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+    before = problem.line += before;
+    problems.push_back(std::move(problem));
+  }
+  if (!problems.empty()) return problems;
+  Table table;
+  for (const Rule& rule : *rules)
+    if (const auto done = apply(table, rule.change); !done)
+      problems.push_back({rule.line, rule.column, std::string{text_of(done.error())}});
+  return problems;
+}
+
 Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted,
                                                     Classes classes) {
   Table table;

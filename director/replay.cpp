@@ -29,20 +29,33 @@ Balancer::Options options_of(Policy policy) {
   return options;
 }
 
+CapturedFrame captured_of(const Frame& frame, DeviceId egress, Duration time) {
+  const auto bytes = frame.bytes();
+  CapturedFrame captured{time, {bytes.begin(), bytes.end()}, bytes.size()};
+  captured.direction = CapturedFrame::Direction::outbound;
+  captured.offload = frame.offload;
+  captured.interface = egress.index;
+  return captured;
+}
+
 }  // namespace
 
-Replay::Replay(const CaptureCase& capture, Policy policy)
-    : capture_(capture), balancer_(options_of(policy)), now_(kStart), buffer_(kHeadroom + kMaxFrame) {
-  states_wanted_ = std::ranges::any_of(capture_.steps, [](const Step& step) {
+Replay::Replay(const Balancer::Options& options, Duration epoch)
+    : balancer_(options), epoch_(epoch), buffer_(kHeadroom + kMaxFrame) {}
+
+Replay::Replay(const CaptureCase& capture, Policy policy) : Replay(options_of(policy), -kStart.time_since_epoch()) {
+  capture_ = &capture;
+  now_ = kStart;
+  states_wanted_ = std::ranges::any_of(capture.steps, [](const Step& step) {
     const auto* frame = std::get_if<FrameStep>(&step);
     return frame != nullptr && frame->state_wanted;
   });
 }
 
 Result<void> Replay::start() {
-  for (const Change& change : capture_.setup)
+  for (const Change& change : capture_->setup)
     if (const auto applied = balancer_.apply(change, now_); !applied)
-      return fail(fmt::format("{}: {}", capture_.folder, text_of(applied.error())));
+      return fail(fmt::format("{}: {}", capture_->folder, text_of(applied.error())));
   balancer_.outbox().clear();
   return {};
 }
@@ -51,9 +64,9 @@ Replay::Outcome Replay::run(const Step& step) {
   Outcome outcome;
   if (const auto* frame = std::get_if<FrameStep>(&step)) {
     for (const std::size_t index : frame->frames) {
-      const CapturedFrame& captured = capture_.frames[index];
+      const CapturedFrame& captured = capture_->frames[index];
       advance_to(std::max(now_, kStart + captured.time), outcome);
-      receive(*frame, captured, capture_.marks[index], outcome);
+      receive(*frame, captured, kDevice, capture_->marks[index], outcome);
     }
   } else if (const auto* sleep = std::get_if<SleepStep>(&step)) {
     for (Instant end = now_ + sleep->duration; now_ < end;) {
@@ -76,6 +89,22 @@ Replay::Outcome Replay::run(const Step& step) {
   return outcome;
 }
 
+Replay::Outcome Replay::run(const Call& call) {
+  Outcome outcome;
+  now_ = call.at;
+  if (call.change) (void)balancer_.apply(*call.change, now_);  // what was refused is refused again
+  else balancer_.expire(now_);
+  collect(outcome);
+  return outcome;
+}
+
+Replay::Outcome Replay::receive(const CapturedFrame& frame) {
+  Outcome outcome;
+  now_ = Instant{frame.time - epoch_};
+  receive({}, frame, DeviceId{frame.interface}, 0, outcome);
+  return outcome;
+}
+
 void Replay::advance_to(Instant time, Outcome& outcome) {
   while (balancer_.next_deadline() <= time) {
     now_ = std::max(now_, balancer_.next_deadline());
@@ -85,13 +114,15 @@ void Replay::advance_to(Instant time, Outcome& outcome) {
   now_ = time;
 }
 
-void Replay::receive(const FrameStep& step, const CapturedFrame& captured, std::uint32_t mark, Outcome& outcome) {
+void Replay::receive(const FrameStep& step, const CapturedFrame& captured, DeviceId ingress, std::uint32_t mark,
+                     Outcome& outcome) {
+  buffer_.resize(std::max(buffer_.size(), kHeadroom + captured.bytes.size()));
   Frame frame;
   frame.storage = buffer_;
   frame.start = kHeadroom;
   frame.resize(captured.bytes.size());
   std::memcpy(frame.bytes().data(), captured.bytes.data(), captured.bytes.size());
-  frame.ingress = kDevice;
+  frame.ingress = ingress;
   frame.mark = mark;
   frame.offload = captured.offload;
   Frame looked_at = frame;  // parsing cuts padding off
@@ -99,8 +130,8 @@ void Replay::receive(const FrameStep& step, const CapturedFrame& captured, std::
 
   (void)balancer_.take_choice();
   const Verdict verdict = balancer_.process(frame, now_);
-  if (verdict.action == Action::transmit)
-    outcome.sent.push_back({now_ - kStart, {frame.bytes().begin(), frame.bytes().end()}, frame.length});
+  outcome.verdict = verdict;
+  if (verdict.action == Action::transmit) outcome.sent.push_back(captured_of(frame, verdict.egress, time()));
   collect(outcome);
   if (!view || view->kind != PacketView::Kind::ip) return;
   if (states_wanted_) {
@@ -113,9 +144,7 @@ void Replay::receive(const FrameStep& step, const CapturedFrame& captured, std::
 void Replay::collect(Outcome& outcome) {
   Outbox& outbox = balancer_.outbox();
   for (std::size_t i = 0; i < outbox.size(); ++i) {
-    if (!outbox[i].egress) continue;
-    const auto bytes = outbox[i].frame.bytes();
-    outcome.sent.push_back({now_ - kStart, {bytes.begin(), bytes.end()}, bytes.size()});
+    if (outbox[i].egress) outcome.sent.push_back(captured_of(outbox[i].frame, outbox[i].egress, time()));
   }
   outbox.clear();
 }

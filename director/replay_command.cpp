@@ -1,91 +1,74 @@
-// Words, then the case, then its steps, then what was asked for.
+// Words, then a case and its steps or a recording and its calls, then what was asked for.
 #include "director/replay_command.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <sstream>
 
-#include "director/replay.h"
 #include "director/base/startup_error.h"
+#include "director/option_words.h"
+#include "director/recording.h"
+#include "director/replay.h"
 
 namespace director {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 constexpr std::string_view kUsage =
-    "usage: director replay DIR [-w OUT.pcap] [--print LIST] [--policy improved|kernel]\n"
+    "usage: director replay DIR|FILE [-w OUT.pcap] [--print LIST] [--json] [--policy improved|kernel]\n"
     "  DIR                a capture case: rules, case.json, in.pcap and perhaps steps.json\n"
+    "  FILE               a recording of director --pcap: is it done again as it was?\n"
     "  -w OUT.pcap        what the director would have sent, with the time of what caused it\n"
     "  --print LIST       texts at the end, any of list,conns,stats,save,decisions\n"
-    "  --policy POLICY    improved, or kernel: exactly the kernel's IPVS; default: kernel if case.json names "
-    "one\n";
+    "  --json             those texts and all decisions, for programs\n"
+    "  --policy improved|kernel\n"
+    "                     kernel: exactly the kernel's IPVS; default: what was recorded, or kernel if case.json names one\n";
 
 constexpr std::array<std::string_view, 5> kTexts{"list", "conns", "stats", "save", "decisions"};
 
 struct ReplayOptions {
   bool help = false;
-  std::string folder;
+  std::string capture;
   std::string output;
   std::vector<std::string> texts;
+  bool json = false;
   std::optional<Policy> policy;
 };
 
-[[noreturn]] void bad_usage(const std::string& what) {
-  throw StartupError(ExitCode::usage, fmt::format("replay: {}\n{}", what, kUsage));
-}
-
-std::vector<std::string> parse_texts(std::string_view list) {
+std::vector<std::string> parse_texts(OptionWords& words) {
   std::vector<std::string> texts;
-  while (!list.empty()) {
+  const std::string value = words.value();
+  for (std::string_view list = value; !list.empty();) {
     const std::size_t comma = std::min(list.find(','), list.size());
     const std::string_view name = list.substr(0, comma);
     if (std::ranges::find(kTexts, name) == kTexts.end())
-      bad_usage(fmt::format("--print: \"{}\" isn't one of {}", name, fmt::join(kTexts, ", ")));
+      words.refuse(fmt::format("--print: \"{}\" isn't one of {}", name, fmt::join(kTexts, ", ")));
     texts.emplace_back(name);
     list.remove_prefix(std::min(comma + 1, list.size()));
   }
   return texts;
 }
 
-Policy parse_policy(std::string_view name) {
-  if (name == "improved") return Policy::improved;
-  if (name == "kernel") return Policy::kernel;
-  bad_usage(fmt::format("--policy: \"{}\" is neither improved nor kernel", name));
-}
-
-ReplayOptions parse_replay_options(const std::vector<std::string>& words) {
+ReplayOptions parse_replay_options(const std::vector<std::string>& argv) {
   ReplayOptions options;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    std::string name = words[i];
-    std::optional<std::string> attached;  // --print=list
-    if (const std::size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos) {
-      attached = name.substr(equals + 1);
-      name.resize(equals);
-    }
-    const auto value = [&]() -> std::string {
-      if (attached) return *attached;
-      if (i + 1 == words.size()) bad_usage(fmt::format("{} needs a value", name));
-      return words[++i];
-    };
-    if (name == "-h" || name == "--help") {
-      options.help = true;
-    } else if (name == "-w" || name == "--write") {
-      options.output = value();
-    } else if (name == "--print") {
-      options.texts = parse_texts(value());
-    } else if (name == "--policy") {
-      options.policy = parse_policy(value());
-    } else if (name.starts_with('-')) {
-      bad_usage(fmt::format("there is no option {}", name));
-    } else if (options.folder.empty()) {
-      options.folder = name;
-    } else {
-      bad_usage(fmt::format("one case at a time: what is \"{}\"?", name));
-    }
+  OptionWords words{"replay", kUsage, argv};
+  while (words.next()) {
+    if (words.name == "-h" || words.name == "--help") options.help = true;
+    else if (words.name == "-w" || words.name == "--write") options.output = words.value();
+    else if (words.name == "--print") options.texts = parse_texts(words);
+    else if (words.name == "--json") options.json = true;
+    else if (words.name == "--policy") options.policy = words.policy();
+    else if (options.capture.empty()) options.capture = words.argument();
+    else words.refuse(fmt::format("one at a time: what is \"{}\"?", words.argument()));
   }
-  if (options.folder.empty() && !options.help) bad_usage("which case? name its folder");
+  if (options.capture.empty() && !options.help) words.refuse("of what? name a case's folder, or a recording");
   return options;
 }
 
@@ -112,38 +95,86 @@ std::string text_at_end(Replay& replay, std::string_view name) {
   return replay.command(std::array<std::string, 2>{"-S", "-n"}).text;
 }
 
-}  // namespace
-
-int replay_command(const std::vector<std::string>& words) {
-  const ReplayOptions options = parse_replay_options(words);
-  if (options.help) {
-    fmt::print("{}", kUsage);
-    return 0;
+/// `also`: what else there is to say as JSON.
+void tell_end(Replay& replay, const ReplayOptions& options, Json also = Json::object()) {
+  Json texts = Json::object();
+  for (const std::string& name : options.texts) {
+    const std::string text = text_at_end(replay, name);
+    if (options.json) texts[name] = text;
+    else fmt::print("{}", text);
   }
-  const auto capture = load_case(options.folder);
+  if (!options.json) return;
+  Json all{{"decisions", replay.decisions()}, {"texts", texts}};
+  all.update(also);
+  fmt::print("{}\n", all.dump(2));
+}
+
+/// The file of -w, if there is one.
+class Output {
+ public:
+  explicit Output(const std::string& file) {
+    if (file.empty()) return;
+    auto created = PcapWriter::create(file);
+    if (!created) throw StartupError(ExitCode::failed, created.error().message);
+    writer_ = std::move(*created);
+  }
+  void write(std::span<const CapturedFrame> frames) {
+    if (writer_)
+      for (const CapturedFrame& frame : frames) writer_->write(frame.time, frame.bytes);
+  }
+  void close() {
+    if (!writer_) return;
+    if (const auto closed = writer_->close(); !closed) throw StartupError(ExitCode::failed, closed.error().message);
+  }
+
+ private:
+  std::optional<PcapWriter> writer_;
+};
+
+void replay_case(const ReplayOptions& options) {
+  const auto capture = load_case(options.capture);
   if (!capture) throw StartupError(ExitCode::configuration, capture.error().message);
   for (const std::string& warning : capture->warnings) fmt::print(stderr, "director: {}\n", warning);
 
   Replay replay(*capture, options.policy.value_or(capture->from_kernel ? Policy::kernel : Policy::improved));
   if (const auto started = replay.start(); !started)
     throw StartupError(ExitCode::configuration, started.error().message);
-  std::optional<PcapWriter> output;
-  if (!options.output.empty()) {
-    auto created = PcapWriter::create(options.output);
-    if (!created) throw StartupError(ExitCode::failed, created.error().message);
-    output = std::move(*created);
-  }
+  Output output(options.output);
   for (const Step& step : capture->steps) {
     const Replay::Outcome outcome = replay.run(step);
-    if (output)
-      for (const CapturedFrame& frame : outcome.sent) output->write(frame.time, frame.bytes);
+    output.write(outcome.sent);
     if (outcome.exit_code != 0)
       fmt::print(stderr, "director: {}: {}", std::get<AdminStep>(step).command, outcome.text);
   }
-  for (const std::string& name : options.texts) fmt::print("{}", text_at_end(replay, name));
-  if (output)
-    if (const auto closed = output->close(); !closed)
-      throw StartupError(ExitCode::failed, closed.error().message);
+  tell_end(replay, options);
+  output.close();
+}
+
+void replay_recording(const ReplayOptions& options) {
+  auto recording = Recording::open(options.capture);
+  if (!recording) throw StartupError(ExitCode::configuration, recording.error().message);
+  Rerun rerun(std::move(*recording), options.policy);
+  Output output(options.output);
+  for (;;) {
+    const auto outcome = rerun.next();
+    if (!outcome) throw StartupError(ExitCode::configuration, outcome.error().message);
+    if (!*outcome) break;
+    output.write((*outcome)->sent);
+  }
+  tell_end(rerun.replay(), options,
+           {{"received", rerun.received()}, {"sent", rerun.sent()}, {"difference", rerun.difference() ? Json(*rerun.difference()) : Json()}});
+  output.close();
+  if (rerun.difference()) throw StartupError(ExitCode::failed, fmt::format("{}: {}", options.capture, *rerun.difference()));
+  fmt::print(stderr, "director: {}: {} frames came and {} left, all as recorded\n", options.capture, rerun.received(), rerun.sent());
+}
+
+}  // namespace
+
+int replay_command(const std::vector<std::string>& words) {
+  const ReplayOptions options = parse_replay_options(words);
+  if (options.help) fmt::print("{}", kUsage);
+  else if (std::filesystem::is_regular_file(options.capture)) replay_recording(options);
+  else replay_case(options);
   return 0;
 }
 

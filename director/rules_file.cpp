@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <nlohmann/json.hpp>
 
-#include "director/base/startup_error.h"
 #include "director/log.h"
 #include "director/plan.h"
 #include "director/report.h"
@@ -48,6 +48,21 @@ std::vector<Change> plan_first_rules(const Balancer& balancer, const std::string
   auto changes = plan_rules_file(balancer, file);
   if (!changes) throw StartupError(ExitCode::configuration, changes.error().message);
   return *changes;
+}
+
+ExitCode check_rules_file(const std::string& file, Told told) {
+  auto json = nlohmann::ordered_json::array();
+  const auto complain = [&](const std::string& sentence, const RulesError& at) {
+    if (told == Told::as_text) return fmt::print(stderr, "director: {}\n", sentence);
+    json.push_back({{"file", file}, {"line", nullptr}, {"column", nullptr}, {"message", at.message}});
+    if (at.line != 0) json.back().update({{"line", at.line}, {"column", at.column}});
+  };
+  const auto text = file.empty() ? std::string{} : read_file(file);
+  if (!text) complain(text.error().message, {0, 0, text.error().message});
+  const auto problems = text ? problems_in(*text) : std::vector<RulesError>{};
+  for (const RulesError& problem : problems) complain(problem.in(file), problem);
+  if (told == Told::as_json) fmt::print("{}\n", nlohmann::ordered_json{{"problems", json}}.dump(2));
+  return text && problems.empty() ? ExitCode::ok : ExitCode::configuration;
 }
 
 void reload_rules_file(Balancer& balancer, const std::string& file, Instant now) {

@@ -17,6 +17,7 @@ from pathlib import Path
 import bench.contenders
 import bench.rounds
 import bench.works
+import candidates
 import demo
 import doctor
 import netns
@@ -32,6 +33,9 @@ from topology import FAMILIES, in_url
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["complete"]:  # Tab, not a person
+        say("\n".join(candidates.candidates(parser(), argv[1:])))
+        return OK
     options, command = parse(argv)
     netns.echo = getattr(options, "echo", False)
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # an ordinary user's PATH has no ip, nft, sysctl
@@ -268,6 +272,7 @@ def _words(known):
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not of {', '.join(known)}")
         return words
 
+    read.known = known
     return read
 
 

@@ -1244,6 +1244,7 @@ const RouteTo* Balancer::way_to_client(const Connection& c, std::optional<RouteT
 // === the clock ======================================================================================================
 
 std::size_t Balancer::expire(Instant now) noexcept {
+  if (listener_) listener_(nullptr, now);
   network_.expire(now, outbox_, counters_);
   end_stale_shortcuts();
   fragments_.expire(now);

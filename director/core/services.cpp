@@ -51,6 +51,7 @@ Result<void, Refusal> delete_class(std::vector<ClassRule>& rules, std::uint32_t 
 }
 
 Result<void, Refusal> Balancer::apply(const Change& what, Instant now) {
+  if (listener_) listener_(&what, now);
   auto done = std::visit([&](const auto& c) { return change(c, now); }, what);
   end_stale_shortcuts();
   return done;

@@ -90,6 +90,7 @@ void EventLoop::run_once() {
         timer_rang();
         break;
     }
+    note_outbox(now);  // what a change made the core send leaves before the answer to a frame that came later
   }
   if (balancer_.next_deadline() <= now) balancer_.expire(now);
   for (const Handler& settled : settled_) settled(now);

@@ -20,6 +20,7 @@ constexpr std::uint32_t kByteOrder = 0x1a2b3c4d;
 constexpr std::uint32_t kInterfaceDescription = 1;
 constexpr std::uint32_t kEnhancedPacket = 6;
 constexpr std::uint32_t kMostOfBlock = std::uint32_t{16} << 20U;
+constexpr std::uint32_t kMostOfNote = std::uint32_t{1} << 30U;  // the routes of the whole Internet
 constexpr std::uint32_t kEthernet = 1;               // LINKTYPE_ETHERNET
 constexpr std::uint32_t kLinkTypeMask = 0x03ffffff;  // above it: length of the frame check sequence
 constexpr std::uint32_t kMostCaptured = 262144;      // MAXIMUM_SNAPLEN of libpcap
@@ -84,13 +85,27 @@ std::uint32_t PcapReader::word(std::span<const std::byte, 4> bytes) const {
   return load(bytes, big_endian_);
 }
 
-Result<std::optional<CapturedFrame>> PcapReader::next() { return is_pcapng_ ? next_of_pcapng() : next_of_pcap(); }
+Result<std::optional<PcapEntry>> PcapReader::next_entry() { return is_pcapng_ ? next_of_pcapng() : next_of_pcap(); }
 
-Result<std::optional<CapturedFrame>> PcapReader::next_of_pcap() {
+Result<std::optional<CapturedFrame>> PcapReader::next() {
+  for (;;) {
+    auto entry = next_entry();
+    if (!entry) return Failure{entry.error()};
+    if (!*entry) return std::optional<CapturedFrame>{};
+    if (auto* frame = std::get_if<CapturedFrame>(&**entry)) return std::optional{std::move(*frame)};
+  }
+}
+
+Failure<Error> PcapReader::cut_short(std::string_view what) {
+  cut_short_ = true;
+  return fail(fmt::format("{}: {}", path_, what));
+}
+
+Result<std::optional<PcapEntry>> PcapReader::next_of_pcap() {
   std::array<std::byte, kRecordHeader> header{};
   if (!read_exactly(in_, header)) {
-    if (in_.gcount() == 0) return std::optional<CapturedFrame>{};
-    return fail(fmt::format("{}: the header of frame {} is cut short", path_, record_));
+    if (in_.gcount() == 0) return std::optional<PcapEntry>{};
+    return cut_short(fmt::format("the header of frame {} is cut short", record_));
   }
   const std::span<const std::byte> h{header};
   const std::uint32_t captured = word(h.subspan<8, 4>());
@@ -104,9 +119,9 @@ Result<std::optional<CapturedFrame>> PcapReader::next_of_pcap() {
   frame.wire_length = word(h.subspan<12, 4>());
   frame.bytes.resize(captured);
   in_.read(reinterpret_cast<char*>(frame.bytes.data()), captured);
-  if (in_.gcount() != captured) return fail(fmt::format("{}: frame {} is cut short", path_, record_));
+  if (in_.gcount() != captured) return cut_short(fmt::format("frame {} is cut short", record_));
   ++record_;
-  return std::optional{std::move(frame)};
+  return std::optional<PcapEntry>{std::move(frame)};
 }
 
 // --- pcapng ---------------------------------------------------------------------------------------------------------
@@ -175,42 +190,45 @@ Result<CapturedFrame> PcapReader::enhanced_packet(std::span<const std::byte> bod
   const auto bytes = body.subspan(kFixed, captured);
   frame.bytes.assign(bytes.begin(), bytes.end());
   for_each_option(body.subspan(std::min(body.size(), kFixed + (captured + 3) / 4 * 4)), [&](std::uint16_t code, std::span<const std::byte> value) {
-    if (code == kComment) frame.offload = offload_in({reinterpret_cast<const char*>(value.data()), value.size()});
+    if (code == kComment) frame.comment.assign(reinterpret_cast<const char*>(value.data()), value.size());
     if (code != kFlags || value.size() != 4) return;
     const std::uint32_t direction = word(value.first<4>()) & 3U;
     if (direction == 1) frame.direction = CapturedFrame::Direction::inbound;
     if (direction == 2) frame.direction = CapturedFrame::Direction::outbound;
   });
+  frame.offload = offload_in(frame.comment);
   return frame;
 }
 
 /// Blocks of other kinds are passed over.
-Result<std::optional<CapturedFrame>> PcapReader::next_of_pcapng() {
+Result<std::optional<PcapEntry>> PcapReader::next_of_pcapng() {
   for (;;) {
     std::array<std::byte, 12> head{};  // the type, the length, and of a section header the byte order
     in_.read(reinterpret_cast<char*>(head.data()), head.size());
-    if (in_.gcount() == 0) return std::optional<CapturedFrame>{};
+    if (in_.gcount() == 0) return std::optional<PcapEntry>{};
     const std::span<const std::byte> h{head};
-    const auto cut_short = [&] { return fail(fmt::format("{}: cut short behind frame {}", path_, record_)); };
-    if (in_.gcount() != static_cast<std::streamsize>(head.size())) return cut_short();
+    const auto ends_here = [&] { return cut_short(fmt::format("cut short behind frame {}", record_)); };
+    if (in_.gcount() != static_cast<std::streamsize>(head.size())) return ends_here();
     if (load(h.subspan<0, 4>(), false) == kSectionHeader)
       if (const auto begun = begin_section(h.subspan<8, 4>()); !begun) return Failure{begun.error()};
     const std::uint32_t type = word(h.subspan<0, 4>());
     const std::uint32_t length = word(h.subspan<4, 4>());
-    if (length < head.size() || length % 4 != 0 || length > kMostOfBlock)
+    if (length < head.size() || length % 4 != 0 || length > (type == kPcapNote ? kMostOfNote : kMostOfBlock))
       return fail(fmt::format("{}: behind frame {} a block claims {} bytes", path_, record_, length));
     // The body begins with the last four bytes of what was read, and ends before the length, which is said again.
     std::vector<std::byte> body(head.begin() + 8, head.end());
     body.resize(length - 8);
     in_.read(reinterpret_cast<char*>(body.data() + 4), static_cast<std::streamsize>(length - head.size()));
-    if (in_.gcount() != static_cast<std::streamsize>(length - head.size())) return cut_short();
+    if (in_.gcount() != static_cast<std::streamsize>(length - head.size())) return ends_here();
     body.resize(body.size() - 4);
     if (type == kInterfaceDescription) describe_interface(body);
+    if (type == kPcapNote)
+      return std::optional<PcapEntry>{std::in_place, std::in_place_type<std::string>, reinterpret_cast<const char*>(body.data()), body.size()};
     if (type != kEnhancedPacket) continue;
     auto frame = enhanced_packet(body);
     if (!frame) return Failure{frame.error()};
     ++record_;
-    return std::optional{std::move(*frame)};
+    return std::optional<PcapEntry>{std::move(*frame)};
   }
 }
 

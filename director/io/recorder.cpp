@@ -1,4 +1,4 @@
-// pcapng blocks: a section header, an interface description per device, an enhanced packet block per frame.
+// pcapng blocks: a section header, an interface description per device, an enhanced packet block per frame, a block of our own per note.
 #include "director/io/recorder.h"
 
 #include <fmt/format.h>
@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "director/io/clock.h"
+#include "director/io/pcap_file.h"
 #include "director/log.h"
 #include "director/net/offload_text.h"
 #include "director/base/startup_error.h"
@@ -47,6 +48,9 @@ Recorder::Recorder(const std::string& file, const std::vector<std::string>& devi
   put(std::uint16_t{1});
   put(std::uint16_t{0});
   put(~std::uint64_t{0});  // length of the section: not known beforehand
+  constexpr std::string_view kHint = "what a director received and sent; `director replay FILE` does it again";
+  put_option(kComment, kHint.data(), kHint.size());
+  put_option(kEndOfOptions, nullptr, 0);
   end_block();
   for (const std::string& name : devices_) {
     begin_block(kInterfaceDescription);
@@ -67,19 +71,14 @@ void Recorder::received(const Frame& frame, Instant now) {
 }
 
 void Recorder::decided(const Verdict& verdict) {
-  std::string fate;
-  switch (verdict.action) {
-    case Action::transmit:
-      fate = fmt::format("sent to {}", devices_[verdict.egress.index]);
-      break;
-    case Action::drop:
-      fate = "dropped";
-      break;
-    case Action::pass:
-      fate = "left to the host";
-      break;
-  }
-  end_packet(fmt::format("{}: {}{}", fate, text_of(verdict.reason), offload_), Direction::inbound);
+  end_packet(words_of(verdict, devices_) + offload_, Direction::inbound);
+}
+
+void Recorder::note(std::string_view text) {
+  begin_block(kPcapNote);
+  put(text.data(), text.size());
+  block_.resize(block_.size() + padding(text.size()), std::byte{' '});
+  end_block();
 }
 
 void Recorder::sent(const Frame& frame, DeviceId egress, Reason reason, Instant now) {

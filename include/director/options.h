@@ -38,8 +38,12 @@ struct Config {
 /// What the command line asks for.
 enum class Task : std::uint8_t { run, check, help, version };
 
+/// To people or to programs.
+enum class Told : std::uint8_t { as_text, as_json };
+
 struct Options {
   Task task = Task::run;
+  Told told = Told::as_text;  ///< what --check finds
   Config config;
 };
 

@@ -44,6 +44,10 @@ std::vector<Change> difference(const Table& from, const Table& to);
 /// firewall marks are when ipvsadm-restore brings back services that were saved without them.
 enum class Classes : std::uint8_t { as_said, kept_unless_said };
 
+/// All that is wrong with a rules file, in the order of its lines; empty: nothing. Whether the rules go together is asked only when each of
+/// them can be read: what a line was meant to be nobody knows.
+std::vector<RulesError> problems_in(std::string_view rules);
+
 /// What a reload has to change so that the table is what `wanted` says; the error names the first line that can't be.
 Result<std::vector<Change>, RulesError> plan_reload(const Balancer& balancer, std::span<const Rule> wanted,
                                                     Classes classes = Classes::as_said);

@@ -20,14 +20,15 @@ from tools import Terminal
 pytestmark = labs("nat")
 
 FOLDER = ROOT / "director" / "vsadm" / "completion"
+LAB = ROOT / "testbed" / "lab"
 PROMPT = "ready> "
 START = {
     "bash": ["/usr/bin/bash", "--norc", "--noprofile", "-i"],
     "zsh": ["/usr/bin/zsh", "-f", "-i"],
 }
 SET_UP = {
-    "bash": f"PS1='{PROMPT}'; bind 'set enable-bracketed-paste off'; source {FOLDER}/vsadm.bash",
-    "zsh": f"fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -D -u; unsetopt zle_bracketed_paste prompt_sp; PS1='{PROMPT}'",
+    "bash": f"PS1='{PROMPT}'; bind 'set enable-bracketed-paste off'; source {LAB.parent}/completion/lab.bash",
+    "zsh": f"fpath=({FOLDER} {LAB.parent}/completion $fpath); autoload -Uz compinit; compinit -D -u; unsetopt zle_bracketed_paste prompt_sp; PS1='{PROMPT}'",
 }
 LINE_BEGIN, LINE_END = "\x01", "\x05"  # ^A, ^E
 ZSH = pytest.param("zsh", marks=pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed"))
@@ -120,7 +121,45 @@ def test_bash_knows_more_of_the_other_programs(type_in):
     line = type_in("bash")
     assert line("director --policy k\t --guard=of\t") == "director --policy kernel --guard=off"
     assert line("director --device packet:l\t") == "director --device packet:lo"
+    assert line("director rep\t --j\t --policy=k\t") == "director replay --json --policy=kernel"
+    assert line("director exp\t --addr\t") == "director explain --address"
     assert line("realserver d\t --mode t\t --interface l\t") == "realserver down --mode tun --interface lo"
+
+
+@both_shells
+def test_verbs_options_labs_and_nodes_of_the_lab(lab: Lab, type_in, shell, tmp_path):
+    line = type_in(shell)
+    assert line(f"{LAB} dem\t --dev\t t\t") == f"{LAB} demo --device tap"
+    assert line(f"{LAB} -x tr\t --packets syn,req\t") == f"{LAB} -x trace --packets syn,request"
+    assert line(f"{LAB} exec --name {lab.name[:-1]}\t cli\t -\t- curl") == f"{LAB} exec --name {lab.name} client -- curl"
+    assert line(f"{LAB} logs --name={lab.name[:-1]}\t direc\t") == f"{LAB} logs --name={lab.name} director"
+    assert line(f"{LAB} sh server\t3") == f"{LAB} sh server3", "there are three"
+    drawing = tmp_path / "drawing.svg"
+    drawing.touch()
+    assert line(f"{LAB} trace --svg {str(drawing)[:-3]}\t") == f"{LAB} trace --svg {drawing}"
+
+
+def lab_candidates(*words: str) -> list[str]:
+    answer = subprocess.run([LAB, "complete", *words], capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    return answer.stdout.split()
+
+
+def test_every_verb_and_option_of_the_lab_is_completed(lab: Lab):
+    usage = (LAB.parent / "usage.txt").read_text()
+    verbs = set(re.findall(r"^  testbed/lab ([a-z]+)", usage, re.MULTILINE))
+    assert verbs >= {"up", "exec", "doctor"} and verbs <= set(lab_candidates(""))
+    verb = ""
+    for line in usage.splitlines():
+        if found := re.match(r"  testbed/lab ([a-z]+)", line):
+            verb = found[1]
+        if line.startswith("  ") and (options := set(re.findall(r"(?<![\w-])--[a-z]+", line[:40]))):
+            assert options <= set(lab_candidates(verb, "--")), line
+    assert lab_candidates("up", "--name", "") == [], "it is new"
+    assert lab.name in lab_candidates("down", "--name", "")
+    assert lab_candidates("exec", "--name", lab.name, "") == [node.name for node in lab.topology.nodes]
+    assert lab_candidates("exec", "--name", "nosuch", "") == []
+    assert lab_candidates("nosuch", "") == []
 
 
 def candidates(lab: Lab, *words: str) -> list[str]:

@@ -108,6 +108,38 @@ def test_a_recording_replayed_takes_the_same_decisions(recording, tmp_path):
     assert went == recorded
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_recording_of_two_arms_and_their_changes_is_all_a_replay_needs(fresh_lab, tmp_path, ending):
+    lab = fresh_lab("nat", director="none")
+    file, again = tmp_path / "recording.pcapng", tmp_path / "again.pcap"
+    lab.start_director("--pcap", str(file))
+    assert len(lab.topology.director.links) == 2
+    service, server = f"{lab.topology.vip}:80", f"{lab.topology.node('server2').ip}:{lab.topology.server_port}"
+
+    def served_by() -> list[str]:
+        return [json.loads(lab.exec("client", ["curl", "-s", lab.topology.url]).stdout)["server"] for _ in range(6)]
+
+    assert set(served_by()) == {"server1", "server2", "server3"}
+    lab.vsadm("-e", "-t", service, "-r", server, "-m", "-w", "0")
+    assert set(served_by()) == {"server1", "server3"}
+    listing, connections = lab.vsadm("-L", "-n").stdout, len(lab.vsadm("-L", "-n", "-c").stdout.splitlines()) - 2
+    lab.stop_director(ending)
+
+    replayed = subprocess.run([BUILD / "director", "replay", file, "-w", again, "--print", "list,decisions"], capture_output=True, text=True)
+    assert replayed.returncode == 0, replayed.stderr
+    assert "all as recorded" in replayed.stderr
+    recorded = tcp_frames(file, "frame.packet_flags_direction == 2")
+    assert len(recorded) > 12 * 5 and tcp_frames(again) == recorded
+    assert {row[0] for row in tshark(file, "frame.interface_name")} == {"front", "back"}
+    assert replayed.stdout.startswith(listing)
+    decisions = replayed.stdout.removeprefix(listing).splitlines()
+    assert len(decisions) == connections == 12
+    assert [line.split(" -> ")[1] for line in decisions].count(lab.topology.node("server2").ip) == 2
+
+    other = subprocess.run([BUILD / "director", "replay", again], capture_output=True, text=True)
+    assert other.returncode == 3 and "recordings of director --pcap" in other.stderr
+
+
 def test_a_recording_explained_names_every_verdict(recording):
     lab, file = recording
     answer = subprocess.run([BUILD / "director", "explain", "--rules", lab.rules_file, "--json", file], capture_output=True, text=True, check=True)

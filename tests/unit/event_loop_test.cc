@@ -112,6 +112,19 @@ TEST_F(EventLoopTest, SendsNoneOfTheMadeFramesThatWaitForAMacAddress) {
   EXPECT_EQ(lines[0].substr(0, 3), "arp");
 }
 
+/// A fragment that overtook its first one comes into the outbox with it, and goes nowhere when that one is nobody's.
+TEST_F(EventLoopTest, SendsNothingOfWhatTheCoreThoughtBetterOf) {
+  serve(Method::direct);
+  EventLoop loop(balancer_, devices_, nullptr);
+  push("ip 10.9.0.1 > 10.9.0.100 udp id=7 offset=1480 len=128");
+  push("udp 10.9.0.1:4000 > 10.9.0.100:81 id=7 mf ulen=1608 len=1472");
+  push("tcp 10.9.0.1:4000 > 10.9.0.100:80 [S]");
+  loop.run_once();
+  const auto lines = sent();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0].find("tcp 10.9.0.1:4000 > 10.9.0.100:80 [S]"), 0U) << lines[0];
+}
+
 TEST_F(EventLoopTest, CountsItsBatchesAndTurns) {
   serve(Method::direct);
   EventLoop loop(balancer_, devices_, nullptr);

@@ -79,6 +79,8 @@ TEST(Options, NeedNoDeviceForHelpVersionAndCheck) {
   EXPECT_EQ(parse({"--help"}).task, Task::help);
   EXPECT_EQ(parse({"--version"}).task, Task::version);
   EXPECT_EQ(parse({"--check"}).task, Task::check);
+  EXPECT_EQ(parse({"--check", "--json"}).told, Told::as_json);
+  EXPECT_THROW(parse({"--device", "packet:eth0", "--json"}), StartupError);
 }
 
 TEST(Options, SayWhatIsWrong) {

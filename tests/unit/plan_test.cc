@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 namespace director {
@@ -55,6 +56,23 @@ TEST_F(Reload, OnlyWhatDiffersIsChanged) {
             "-E -u 10.9.0.100:53 -s wrr\n"
             "-A -t 10.9.0.100:443 -s rr\n"
             "--set 10 0 0\n");
+}
+
+TEST(Problems, AreAllTold) {
+  const auto told = [](std::string_view text) {
+    std::string lines;
+    for (const RulesError& problem : problems_in(text)) lines += problem.in("f") + "\n";
+    return lines;
+  };
+  EXPECT_EQ(told(""), "");
+  EXPECT_EQ(told("-A -t 10.9.0.100:80 -s rr\n\n# fine\n-a -t 10.9.0.100:80 -r 10.9.0.11:80 -g"), "");
+  const std::string unreadable = told("-D -t 10.9.0.100:80\n-A -t 10.9.0.100:80\n\n  -a -t 10.9.0.100:81 -r 10.9.0.11:80 -w many\n-Q");
+  EXPECT_EQ(std::count(unreadable.begin(), unreadable.end(), '\n'), 3) << unreadable << "(nothing of the service on line 4)";
+  EXPECT_EQ(unreadable.find("f:1:1: -D has no place in a rules file"), 0U) << unreadable;
+  EXPECT_NE(unreadable.find("\nf:4:"), std::string::npos) << unreadable;
+  EXPECT_NE(unreadable.find("\nf:5:1: "), std::string::npos) << unreadable;
+  EXPECT_EQ(told("-a -t 10.9.0.100:81 -r 10.9.0.11:80\n-A -t 10.9.0.100:80\n -A -t 10.9.0.100:80\n"),
+            "f:1:1: Service not defined\nf:3:2: Service already exists\n");
 }
 
 TEST_F(Reload, AnEmptyFileRemovesAll) {

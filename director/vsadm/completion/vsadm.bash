@@ -39,11 +39,13 @@ _vsadm() {
   _director_cut_replies
 }
 
-# Options, and behind one its values: --help shows them as "--guard on|off" or "--rules FILE". Arguments: words that may come first.
+# Options, and behind one its values: --help shows them as "--guard on|off" or "--rules FILE". Arguments: words that may come first,
+# each with a --help of its own.
 _director_from_help() {
-  local line_words typed options option value prefix="" choices=()
+  local line_words typed options option value prefix="" choices=() task=()
   _director_split_line
-  options=$("${COMP_WORDS[0]/#\~/$HOME}" --help 2>/dev/null |
+  [[ ${#line_words[@]} -gt 2 && " $* " == *" ${line_words[1]} "* ]] && task=("${line_words[1]}")
+  options=$("${COMP_WORDS[0]/#\~/$HOME}" "${task[@]}" --help 2>/dev/null |
     sed -n -e 's/^  \(--[a-z-]*\) \([^ ]\{1,\}\).*/\1 \2/p;t' -e 's/^  \(--[a-z-]*\).*/\1/p')
   if [[ $typed == --*=* ]]; then
     option=${typed%%=*} prefix=${typed%%=*}=
@@ -68,7 +70,7 @@ _director_from_help() {
   mapfile -t COMPREPLY < <(compgen -W "${choices[*]/#/$prefix}" -- "$typed")
   _director_cut_replies
 }
-_director() { _director_from_help replay; }
+_director() { _director_from_help explain replay; }
 _realserver() { _director_from_help up down check; }
 
 complete -F _vsadm vsadm

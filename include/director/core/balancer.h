@@ -59,6 +59,11 @@ class Balancer {
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
 
+  /// Hears of every call of apply(), and without a change of expire(), before anything comes of it. With the frames that is a recording.
+  using Listener = std::function<void(const Change*, Instant)>;
+  void listen(Listener listener) { listener_ = std::move(listener); }
+  [[nodiscard]] const Options& options() const { return options_; }
+
   // --- the three doors
   /// Decides about one frame and rewrites it in place. The caller transmits it, drops it or leaves it to the host, as the
   /// verdict says, and transmits what is in outbox() afterwards. Counts the verdict's reason itself.
@@ -371,6 +376,7 @@ class Balancer {
   };
 
   Options options_;
+  Listener listener_;
   Network network_;
   ConnectionTable connections_;
   TemplateTable templates_;

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "director/base/id.h"
@@ -54,5 +56,8 @@ struct [[nodiscard]] Verdict {
   static Verdict drop(Reason reason) { return {Action::drop, {}, reason}; }
   static Verdict pass(Reason reason) { return {Action::pass, {}, reason}; }
 };
+
+/// "sent to back: forwarded as it should be"; `devices`: their names, by DeviceId.
+[[nodiscard]] std::string words_of(const Verdict& verdict, std::span<const std::string> devices);
 
 }  // namespace director

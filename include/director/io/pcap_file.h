@@ -1,4 +1,5 @@
-// Capture files of Ethernet frames: reading pcap and pcapng, writing pcap. `director --pcap` writes pcapng (recorder.h).
+// Capture files of Ethernet frames: reading pcap and pcapng, writing pcap. `director --pcap` writes pcapng (recorder.h), with notes
+// between the frames.
 //
 // No device: `director replay`, `director explain` and the tests use it.
 // Source: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; the first number tells which, the byte order, and pcap's resolution.
@@ -10,6 +11,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "director/base/result.h"
@@ -25,6 +28,7 @@ struct CapturedFrame {
   enum class Direction : std::uint8_t { unknown, inbound, outbound };
   Direction direction = Direction::unknown;  ///< as pcapng may say
   Offload offload = {};                      ///< as the comment of a recording of ours says
+  std::string comment = {};                  ///< of pcapng
   std::uint32_t interface = 0;               ///< of pcapng, in the order of their descriptions
 
   /// The frame and its time; not what only one format says.
@@ -33,6 +37,12 @@ struct CapturedFrame {
   }
 };
 
+/// A frame, or a note of a recording of ours.
+using PcapEntry = std::variant<CapturedFrame, std::string>;
+
+/// A note's block of pcapng. Of the types left to local use (draft-ietf-opsawg-pcapng, 10.1), which other programs pass over.
+inline constexpr std::uint32_t kPcapNote = 0xd1ec7042;
+
 class PcapReader {
  public:
   /// The error names the file and what was expected of it.
@@ -40,6 +50,10 @@ class PcapReader {
 
   /// The next frame; nothing at the end of the file.
   Result<std::optional<CapturedFrame>> next();
+  /// The same with the notes.
+  Result<std::optional<PcapEntry>> next_entry();
+  /// The error was that the file ends inside of something: its writer was stopped, all before it is good.
+  [[nodiscard]] bool was_cut_short() const { return cut_short_; }
 
  private:
   PcapReader() = default;
@@ -49,8 +63,9 @@ class PcapReader {
   };
   [[nodiscard]] std::uint32_t word(std::span<const std::byte, 4> bytes) const;
   [[nodiscard]] std::uint16_t half(std::span<const std::byte> bytes) const;
-  Result<std::optional<CapturedFrame>> next_of_pcap();
-  Result<std::optional<CapturedFrame>> next_of_pcapng();
+  Result<std::optional<PcapEntry>> next_of_pcap();
+  Result<std::optional<PcapEntry>> next_of_pcapng();
+  [[nodiscard]] Failure<Error> cut_short(std::string_view what);
   Result<void> begin_section(std::span<const std::byte, 4> byte_order);
   void describe_interface(std::span<const std::byte> body);
   Result<CapturedFrame> enhanced_packet(std::span<const std::byte> body) const;
@@ -63,6 +78,7 @@ class PcapReader {
   bool big_endian_ = false;
   bool nanoseconds_ = false;
   bool is_pcapng_ = false;
+  bool cut_short_ = false;
   std::vector<Interface> interfaces_;  // of the section, pcapng
 };
 

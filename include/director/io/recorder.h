@@ -1,5 +1,6 @@
 // Recorder: --pcap FILE, everything the director receives and sends as pcapng, each frame with its fate as a
-// comment that Wireshark shows as a column.
+// comment that Wireshark shows as a column. Between them stand notes, which Wireshark passes over: what the core was told
+// (journal.h), so that the recording can be replayed.
 //
 // Not a wrapper around a Device: the comment is the core's verdict, which no device knows. The loop tells it.
 // Frames are written as they are in memory: a partial checksum stays partial and a super-frame whole, and the
@@ -10,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "director/base/time.h"
@@ -27,6 +29,10 @@ class Recorder {
   void received(const Frame& frame, Instant now);
   void decided(const Verdict& verdict);
   void sent(const Frame& frame, DeviceId egress, Reason reason, Instant now);
+  /// Anything that isn't a frame, in its place among them.
+  void note(std::string_view text);
+  /// What time stamps have beyond an Instant.
+  [[nodiscard]] Duration wall_offset() const { return wall_offset_; }
   /// Puts what is buffered into the file: when the loop is about to sleep, so that a reader sees whole
   /// blocks.
   void flush();
