@@ -11,7 +11,6 @@
 namespace director {
 namespace {
 
-constexpr std::uint8_t kEcnMask = 0x03;  // RFC 3168
 constexpr std::uint8_t kOwnTtl = 64;  // net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit
 
 /// What fits every host's reassembly buffer (icmp.c; RFC 1812, 4.3.2.3), and every IPv6 link (RFC 4443, 2.4).

@@ -9,7 +9,6 @@
 namespace director {
 namespace {
 
-constexpr std::uint8_t kEcnMask = 0x03;
 constexpr std::uint8_t kEct0 = 0x02;
 constexpr std::uint8_t kCe = 0x03;
 constexpr std::size_t kMostInPacket = 65535;  // what an IP header can say

@@ -4,12 +4,12 @@
 
 #include "director/net/checksum.h"
 #include "director/net/headers.h"
+#include "director/net/ip_header.h"
 #include "director/net/tunnel_header.h"
 
 namespace director::realserver {
 namespace {
 
-constexpr std::uint8_t kEcnMask = 0x03;
 constexpr Protocol kIpv6Fragment{44};  // RFC 8200, 4.5
 
 // --- IP headers, outer and inner ---------------------------------------------------------------------------

@@ -28,6 +28,9 @@ namespace director {
 /// The smallest MTU a link may have (RFC 791, 3.2; RFC 8200, 5).
 [[nodiscard]] constexpr std::uint32_t least_mtu(Family family) { return family == Family::ipv4 ? 68 : 1280; }
 
+/// Of TOS or traffic class: explicit congestion notification (RFC 3168).
+inline constexpr std::uint8_t kEcnMask = 0x03;
+
 enum class AddressEnd : std::uint8_t { source, target };
 
 /// A header without options; lengths and checksum follow from what it stands in front of.
