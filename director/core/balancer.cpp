@@ -149,17 +149,21 @@ void Balancer::look_ahead(std::span<Frame> batch) const {
 }
 
 Verdict Balancer::process(Frame& frame, Instant now) noexcept {
-  const auto known = take_short_way(frame, now);
-  const Verdict verdict = known ? *known : decide(frame, now);
+  PacketView view;
+  const bool plain = options_.short_way && read_plain(frame, view);
+  const auto known = plain ? take_short_way(frame, view, now) : std::nullopt;
+  const Verdict verdict = known ? *known : decide(frame, plain ? &view : nullptr, now);
   counters_.count(verdict.reason);
   if (explains()) tell_verdict(verdict);
   return verdict;
 }
 
-Verdict Balancer::decide(Frame& frame, Instant now) {
+/// `plain`: what was read of it already.
+Verdict Balancer::decide(Frame& frame, const PacketView* plain, Instant now) {
   const Interface* in = network_.find(frame.ingress);
   if (in == nullptr) return Verdict::drop(Reason::device_down);
-  auto parsed = parse_packet(frame);
+  if (plain != nullptr) frame.resize(plain->network + plain->ip_length);
+  auto parsed = plain != nullptr ? Result<PacketView, Reason>{*plain} : parse_packet(frame);
   if (!parsed) {
     if (explains()) tell_unreadable(frame, parsed.error());
     // What can't be read and isn't for us anyway is the host's to judge.

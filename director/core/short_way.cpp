@@ -9,15 +9,15 @@
 
 namespace director {
 
-std::optional<Verdict> Balancer::take_short_way(Frame& frame, Instant now) {
-  PacketView view;
-  if (explains() || !options_.short_way || !read_plain(frame, view) || view.ttl <= 1) return {};
+std::optional<Verdict> Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now) {
+  if (explains() || view.ttl <= 1) return {};
   const Interface* in = network_.find(frame.ingress);
   if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return {};
   if (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)) return {};
 
   // A connection that goes on as it is.
-  const auto [connection, direction] = connections_.find(view.flow, frame.flow_hash != 0 ? frame.flow_hash : connections_.hash_of(view.flow));
+  if (frame.flow_hash == 0) frame.flow_hash = connections_.hash_of(view.flow);
+  const auto [connection, direction] = connections_.find(view.flow, frame.flow_hash);
   if (connection == nullptr) return {};
   Connection& c = *connection;
   const bool request = direction == Direction::request;

@@ -144,8 +144,8 @@ class Balancer {
   enum class Start : std::uint8_t { beginning, anything };
 
   // The way of a packet, in the order it is walked (balancer.cpp).
-  std::optional<Verdict> take_short_way(Frame& frame, Instant now);  // short_way.cpp
-  Verdict decide(Frame& frame, Instant now);
+  std::optional<Verdict> take_short_way(Frame& frame, const PacketView& view, Instant now);  // short_way.cpp
+  Verdict decide(Frame& frame, const PacketView* plain, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);
   Verdict neighbour(Frame& frame, const PacketView& view, Instant now);
   [[nodiscard]] std::vector<IpAddress> listened_groups(DeviceId device) const;
