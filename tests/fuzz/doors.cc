@@ -57,6 +57,8 @@ ServerConfig server(std::uint8_t a, std::uint8_t b) {
   config.method = static_cast<Method>((a >> 4U) % 3);
   config.weight = b % 4;
   config.upper_threshold = b >> 6U;
+  if ((b & 32U) != 0)
+    config.check = HealthCheck{(b & 16U) != 0 ? HealthCheck::Kind::http : HealthCheck::Kind::tcp, {}, "/", 200ms, 1, 1};
   return config;
 }
 
