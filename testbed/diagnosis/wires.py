@@ -112,20 +112,20 @@ def bridges(facts: Facts) -> Iterator[Finding]:
     routed packets (Docker's FORWARD policy is drop) eats them.
     """
     for node in (SWITCH, *([facts.topology.director.name] if facts.topology.device == "tap" else [])):
-        for key in ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"):
-            if facts.sysctl(node, key) != "1" or not (chains := _filters(facts, node)):
+        for family, key in (("ip", "net.bridge.bridge-nf-call-iptables"), ("ip6", "net.bridge.bridge-nf-call-ip6tables")):
+            if facts.sysctl(node, key) != "1" or not (chains := _filters(facts, node, family)):
                 continue
             yield warn(f"bridged frames visit the IP firewall of {node} ({', '.join(chains)}), which may drop them",
                        facts.type(node, "sysctl", "-w", f"{key}=0"))
 
 
-def _filters(facts: Facts, node: str) -> list[str]:
-    """Chains of the IP firewall that see what is forwarded; those of the old iptables by its table."""
+def _filters(facts: Facts, node: str, family: str) -> list[str]:
+    """Chains of a family's firewall that see what is forwarded; those of the old iptables by its table."""
     listed = json.loads(facts.says(node, "nft", "-j", "list", "chains") or '{"nftables": []}')["nftables"]
     chains = [entry["chain"] for entry in listed if "chain" in entry]
     return [f"{chain['table']} {chain['name']}" for chain in chains
-            if chain["family"] in ("ip", "ip6", "inet") and chain.get("hook") in ("prerouting", "forward", "postrouting")] + [
-        f"iptables-legacy {table}" for table in facts.says(node, "cat", "/proc/net/ip_tables_names").split()]
+            if chain["family"] in (family, "inet") and chain.get("hook") in ("prerouting", "forward", "postrouting")] + [
+        f"iptables-legacy {table}" for table in facts.says(node, "cat", f"/proc/net/{family}_tables_names").split()]
 
 
 def checksums(facts: Facts) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -213,6 +214,20 @@ def test_syns_without_an_answer_are_told_of_their_server(fresh_lab):
     assert found["unanswered SYNs"].note == "server1 10.9.1.11 leaves 1 SYNs without an answer"
     assert "server1 10.9.1.11 does not answer the director's host" in found["servers"].note
     assert found["requests"].state == "fail"
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/bridge").is_dir(), reason="no br_netfilter in this kernel")
+def test_a_firewall_that_eats_bridged_frames(fresh_lab):
+    """What Docker does to bridges beside its own."""
+    lab = fresh_lab("dr", servers=1)
+    lab.exec("switch", ["sysctl", "-w", "net.bridge.bridge-nf-call-iptables=1"])
+    lab.exec("switch", ["nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"])
+    assert lab.exec("client", ["curl", "-s", "-m", "1", lab.topology.url], check=False).returncode != 0
+    (found,) = look(lab, "br_netfilter")
+    assert "ip firewall" in found.note.lower() and "filter FORWARD" in found.note
+    type_(lab, found.cure)
+    lab.wait_for_service()
+    assert look(lab, "br_netfilter") == []
 
 
 class Bridges(Facts):
