@@ -101,6 +101,7 @@ class ReplyCount:
     """Of all reply frames that reached the client, how many went to the director first?"""
 
     def __init__(self, lab: Lab):
+        lab.wait_for_last_replies()  # of those before: one that has passed the director already would be counted at the client alone
         topology = lab.topology
         self._client = [FrameCounter(lab, topology.client, link) for link in topology.client.links]
         self._director = [FrameCounter(lab, topology.director, link) for link in topology.director.links]
