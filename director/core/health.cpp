@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
+#include <span>
 
 #include "director/core/balancer.h"
 #include "director/core/local.h"
@@ -167,7 +167,7 @@ void Balancer::send_check(RealServer& server, std::uint8_t flags, std::string_vi
   tcp.flags = flags;
   tcp.window = Be16{(flags & TcpHeader::kRst) != 0 ? std::uint16_t{0} : std::uint16_t{65535}};
   header_at<TcpHeader>(bytes, transport) = tcp;
-  std::memcpy(bytes.data() + transport + sizeof tcp, text.data(), text.size());
+  std::ranges::copy(std::as_bytes(std::span{text}), bytes.begin() + static_cast<long>(transport + sizeof tcp));
   IpFields ip{health.self.address, health.asked.address, Protocol::tcp};
   ip.dont_fragment = true;
   write_ip_header(bytes, sizeof(EthernetHeader), ip);
