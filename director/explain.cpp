@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -68,19 +67,9 @@ void compare_packets(const PacketText& before, const PacketText& after, std::vec
 
 }  // namespace
 
-Frame frame_in(std::span<std::byte> room, std::span<const std::byte> bytes, const Offload& offload) {
-  Frame frame;
-  frame.storage = room;
-  frame.start = kHeadroom;
-  frame.resize(bytes.size());
-  std::memcpy(frame.bytes().data(), bytes.data(), bytes.size());
-  frame.offload = offload;
-  return frame;
-}
-
 std::optional<IpAddress> source_of(std::span<const std::byte> bytes) {
   std::vector<std::byte> room(kHeadroom + std::max<std::size_t>(bytes.size(), 64));
-  Frame frame = frame_in(room, bytes, {});
+  Frame frame = frame_in(room, bytes);
   const auto view = parse_packet(frame);
   return view ? std::optional{view->flow.source.address} : std::nullopt;
 }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "director/command.h"
 #include "director/net/packet.h"
@@ -117,14 +116,9 @@ void Replay::advance_to(Instant time, Outcome& outcome) {
 void Replay::receive(const FrameStep& step, const CapturedFrame& captured, DeviceId ingress, std::uint32_t mark,
                      Outcome& outcome) {
   buffer_.resize(std::max(buffer_.size(), kHeadroom + captured.bytes.size()));
-  Frame frame;
-  frame.storage = buffer_;
-  frame.start = kHeadroom;
-  frame.resize(captured.bytes.size());
-  std::memcpy(frame.bytes().data(), captured.bytes.data(), captured.bytes.size());
+  Frame frame = frame_in(buffer_, captured.bytes, captured.offload);
   frame.ingress = ingress;
   frame.mark = mark;
-  frame.offload = captured.offload;
   Frame looked_at = frame;  // parsing cuts padding off
   const auto view = parse_packet(looked_at);
 

@@ -50,8 +50,6 @@ Result<Explained> explain_text(Balancer& balancer, std::string_view packet, Inst
 /// The packets of a command line: one a word; or, as typed without quotes, one in all words.
 [[nodiscard]] std::vector<std::string> packets_in(std::span<const std::string> words);
 
-/// A copy of a frame in `room`, behind headroom. REQUIRES: it fits.
-[[nodiscard]] Frame frame_in(std::span<std::byte> room, std::span<const std::byte> bytes, const Offload& offload);
 /// The address a frame's packet comes from, if it can be read.
 [[nodiscard]] std::optional<IpAddress> source_of(std::span<const std::byte> bytes);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -201,13 +200,8 @@ class Transcript {
     const auto built = build_frame(text, sender ? mac_of(*sender) : MacAddress{}, kOwnMac);
     if (!built) return complain(built.error().message);
     std::vector<std::byte> room(kHeadroom + kMaxFrame);
-    Frame frame;
-    frame.storage = room;
-    frame.start = kHeadroom;
+    Frame frame = frame_in(room, built->bytes, built->offload);
     frame.ingress = kDevice;
-    frame.resize(built->bytes.size());
-    std::memcpy(frame.bytes().data(), built->bytes.data(), built->bytes.size());
-    frame.offload = built->offload;
     verdict_ = balancer_->process(frame, now_);
     if (verdict_->action == Action::transmit)
       sent_.push_back({{frame.bytes().begin(), frame.bytes().end()}, frame.offload});

@@ -1,7 +1,6 @@
 // Floods: a full table makes room by what was never answered; drop_entry, drop_packet and secure_tcp as the kernel's.
 #include <gtest/gtest.h>
 
-#include <cstring>
 
 #include "director/core/balancer.h"
 #include "director/net/format.h"
@@ -40,12 +39,8 @@ class Defence : public testing::Test {
     const auto built = build_frame(line, kOther, kOwn);
     EXPECT_TRUE(built) << line;
     std::vector<std::byte> room(kHeadroom + 2048);
-    Frame frame;
-    frame.storage = room;
-    frame.start = kHeadroom;
+    Frame frame = frame_in(room, built->bytes);
     frame.ingress = kDevice;
-    frame.resize(built->bytes.size());
-    std::memcpy(frame.bytes().data(), built->bytes.data(), built->bytes.size());
     const Verdict verdict = balancer_.process(frame, now_);
     balancer_.outbox().clear();
     return verdict.reason;

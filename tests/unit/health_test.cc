@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <map>
 
 #include "director/core/balancer.h"
@@ -60,12 +59,8 @@ class HealthTest : public testing::Test {
     const auto built = build_frame(line, kServer, kOwn);
     EXPECT_TRUE(built) << line;
     std::vector<std::byte> room(kHeadroom + 2048);
-    Frame frame;
-    frame.storage = room;
-    frame.start = kHeadroom;
+    Frame frame = frame_in(room, built->bytes);
     frame.ingress = kDevice;
-    frame.resize(built->bytes.size());
-    std::memcpy(frame.bytes().data(), built->bytes.data(), built->bytes.size());
     return balancer_.process(frame, now_);
   }
   /// What the director has sent of its own since it was asked last.

@@ -36,11 +36,7 @@ class MetricsTest : public ::testing::Test {
     const auto built = build_frame(line, kClientMac, kDirectorMac);
     ASSERT_TRUE(built) << built.error().message;
     storage_.resize(kHeadroom + kMaxFrame);
-    Frame frame;
-    frame.storage = storage_;
-    frame.start = kHeadroom;
-    frame.resize(built->bytes.size());
-    std::copy(built->bytes.begin(), built->bytes.end(), frame.bytes().begin());
+    Frame frame = frame_in(storage_, built->bytes);
     frame.ingress = DeviceId{0};
     (void)balancer_.process(frame, Instant{});
     balancer_.outbox().clear();

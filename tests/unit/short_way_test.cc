@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstring>
 #include <random>
 
 #include "director/command.h"
@@ -90,12 +89,7 @@ class TwoDirectors : public testing::Test {
   /// All that came of the frame, as a line for each thing.
   static std::string outcome(Balancer& balancer, const BuiltFrame& built, Instant now) {
     std::vector<std::byte> room(kHeadroom + kMaxFrame);
-    Frame frame;
-    frame.storage = room;
-    frame.start = kHeadroom;
-    frame.resize(built.bytes.size());
-    std::memcpy(frame.bytes().data(), built.bytes.data(), built.bytes.size());
-    frame.offload = built.offload;
+    Frame frame = frame_in(room, built.bytes, built.offload);
     frame.ingress = kDevice;
     const Verdict verdict = balancer.process(frame, now);
     std::string text = fmt::format("{} {} {}\n", static_cast<int>(verdict.action), verdict.egress.index, name_of(verdict.reason));

@@ -1,7 +1,6 @@
 // When the core offers a shortcut, what is in it, and what ends it.
 #include <gtest/gtest.h>
 
-#include <cstring>
 
 #include "director/core/balancer.h"
 #include "director/net/format.h"
@@ -39,11 +38,7 @@ class Shortcuts : public testing::Test {
       const auto built = build_frame(line, kClientMac, kOwnMac);
       ASSERT_TRUE(built) << built.error().message;
       std::vector<std::byte> room(kHeadroom + kMaxFrame);
-      Frame frame;
-      frame.storage = room;
-      frame.start = kHeadroom;
-      frame.resize(built->bytes.size());
-      std::memcpy(frame.bytes().data(), built->bytes.data(), built->bytes.size());
+      Frame frame = frame_in(room, built->bytes);
       frame.ingress = DeviceId{0};
       (void)balancer_.process(frame, now_);
       balancer_.outbox().clear();

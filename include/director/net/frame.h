@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "director/base/id.h"
@@ -55,5 +56,16 @@ struct Frame {
     length = static_cast<std::uint32_t>(n);
   }
 };
+
+/// A copy of a frame in `room`, behind headroom. REQUIRES: it fits.
+[[nodiscard]] inline Frame frame_in(std::span<std::byte> room, std::span<const std::byte> bytes, const Offload& offload = {}) {
+  Frame frame;
+  frame.storage = room;
+  frame.start = kHeadroom;
+  frame.resize(bytes.size());
+  if (!bytes.empty()) std::memcpy(frame.bytes().data(), bytes.data(), bytes.size());
+  frame.offload = offload;
+  return frame;
+}
 
 }  // namespace director
