@@ -166,9 +166,8 @@ void Watch::look_at_health(const Service& service, const RealServer& server, Ins
 }
 
 bool Watch::turned(SeenServers& servers, const Service& service, const RealServer& server, bool is_bad, Instant now) {
-  const auto known = servers.find(server.id.index);
-  if (known == servers.end() && !is_bad) return false;
-  SeenServer& seen = known != servers.end() ? known->second : servers[server.id.index];
+  if (!is_bad && !servers.contains(server.id.index)) return false;
+  SeenServer& seen = servers[server.id.index];
   if (seen.service != service.key() || seen.endpoint != server.config.endpoint)
     seen = {service.key(), server.config.endpoint};  // another one's row before
   return turned(seen.condition, is_bad, now);

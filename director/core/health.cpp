@@ -10,7 +10,6 @@
 
 #include "director/core/balancer.h"
 #include "director/core/local.h"
-#include "director/net/checksum.h"
 #include "director/net/ip_header.h"
 
 namespace director {
@@ -120,15 +119,9 @@ void Balancer::start_check(RealServer& server, Instant now) {
   if (way->local) return conclude(server, false, "it is the director itself");
   health.self.address = own_address(way->source, health.asked.address.family());
   if (health.self.address.is_unspecified()) return conclude(server, false, "the director has no address to ask from");
-  std::uint16_t tried = 0;
-  while (health_.asked[health_.last_port] && tried < CheckPorts::kCount) {
-    health_.last_port = static_cast<std::uint16_t>((health_.last_port + 1) % CheckPorts::kCount);
-    ++tried;
-  }
-  if (tried == CheckPorts::kCount) return;  // a later one's turn
-  health_.asked[health_.last_port] = server.id;
-  health.self.port = Port::of(static_cast<std::uint16_t>(CheckPorts::kFirst + health_.last_port));
-  health_.last_port = static_cast<std::uint16_t>((health_.last_port + 1) % CheckPorts::kCount);
+  const auto free = health_.take_port(server.id);
+  if (!free) return;  // a later one's turn
+  health.self.port = *free;
   health.stage = Health::Stage::connecting;
   health.sequence = std::uint32_t{next_ip_id()} << 16U | next_ip_id();
   send_check(server, TcpHeader::kSyn, {}, now);
@@ -171,15 +164,14 @@ void Balancer::send_check(RealServer& server, std::uint8_t flags, std::string_vi
   IpFields ip{health.self.address, health.asked.address, Protocol::tcp};
   ip.dont_fragment = true;
   write_ip_header(bytes, sizeof(EthernetHeader), ip);
-  header_at<TcpHeader>(bytes, transport).checksum =
-      pseudo_header_sum(ip.source, ip.target, Protocol::tcp, size - transport).add(bytes.subspan(transport)).field();
+  const FlowKey flow{health.self, health.asked, Protocol::tcp};
+  write_tcp_checksum(bytes, transport, flow);
 
-  const auto view = parse_packet(frame);
   Verdict verdict = Verdict::drop(Reason::no_route);
   if (server.config.method == Method::tunnel) {
     OuterHeaders outer = outer_headers(server.config, server.config.endpoint.address, *way);
-    outer.source_port = gue_port(view->flow);
-    verdict = tunnel_to_hop(frame, *view, outer, *way, now);
+    outer.source_port = gue_port(flow);
+    verdict = tunnel_to_hop(frame, *parse_packet(frame), outer, *way, now);
   } else {
     verdict = seal(frame, *way, now);
   }

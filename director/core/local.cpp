@@ -16,14 +16,6 @@ constexpr std::uint8_t kOwnTtl = 64;  // net.ipv4.ip_default_ttl, net.ipv6.conf.
 /// What fits every host's reassembly buffer (icmp.c; RFC 1812, 4.3.2.3), and every IPv6 link (RFC 4443, 2.4).
 constexpr std::size_t most_icmp(Family family) { return family == Family::ipv4 ? 576 : 1280; }
 
-void write_tcp_checksum(std::span<std::byte> bytes, std::size_t transport, const FlowKey& flow) {
-  auto& tcp = header_at<TcpHeader>(bytes, transport);
-  tcp.checksum = Be16{0};
-  tcp.checksum = pseudo_header_sum(flow.source.address, flow.target.address, Protocol::tcp, bytes.size() - transport)
-                     .add(bytes.subspan(transport))
-                     .field();
-}
-
 /// A query becomes its reply: addresses swapped, a TTL and ID of our own, checksums true.
 void turn_icmp_round(std::span<std::byte> bytes, const PacketView& view, std::uint16_t id) {
   const IpAddress source = address_at(bytes, view.network, view.family, AddressEnd::source);
@@ -176,6 +168,14 @@ bool transport_intact(const Frame& frame, const PacketView& view) {
   const FlowKey& flow = view.flow;
   return pseudo_header_sum(flow.source.address, flow.target.address, flow.protocol, packet.size()).add(packet).folded() ==
          0xffff;
+}
+
+void write_tcp_checksum(std::span<std::byte> bytes, std::size_t transport, const FlowKey& flow) {
+  auto& tcp = header_at<TcpHeader>(bytes, transport);
+  tcp.checksum = Be16{0};
+  tcp.checksum = pseudo_header_sum(flow.source.address, flow.target.address, Protocol::tcp, bytes.size() - transport)
+                     .add(bytes.subspan(transport))
+                     .field();
 }
 
 void write_reset(Frame& frame, const PacketView& view) {

@@ -10,24 +10,23 @@ import pytest
 
 import netns
 from conftest import labs
+from scenarios import METHOD_OPTION
 from test_log import wait_for
 
 VIP = "10.9.0.100:80"
-METHODS = {"nat": "-m", "tun": "-i", "dr": "-g"}
 
 
 def with_checks(lab, check: str = "http:/") -> dict[str, str]:
     """Every server of the lab is checked; by name, its endpoint in the table."""
     endpoints = {}
     for server in lab.topology.servers:
-        endpoints[server.name] = f"{server.ip}:{lab.topology.server_port if lab.options.mode == 'nat' else 80}"
-        lab.vsadm("-e", "-t", VIP, "-r", endpoints[server.name], METHODS[lab.options.mode], "--check", check, "--inter", "200ms", "--fall", "2", "--rise", "2")
+        endpoints[server.name] = f"{server.ip}:{lab.topology.server_port}"
+        lab.vsadm("-e", "-t", VIP, "-r", endpoints[server.name], METHOD_OPTION[lab.options.mode], "--check", check, "--inter", "200ms", "--fall", "2", "--rise", "2")
     return endpoints
 
 
 def check_of(lab, endpoint: str) -> dict:
-    services = json.loads(lab.vsadm("-Ln", "--json").stdout)
-    services = services["services"] if isinstance(services, dict) else services
+    services = json.loads(lab.vsadm("-Ln", "--json").stdout)["services"]
     address, port = endpoint.rsplit(":", 1)
     return next(server["check"] for service in services for server in service["servers"]
                 if server["address"] == address and server["port"] == int(port) and "check" in server)
@@ -66,7 +65,7 @@ class TestHealth:
         assert resets() == before
 
 
-@pytest.mark.parametrize("mode", METHODS)
+@pytest.mark.parametrize("mode", METHOD_OPTION)
 def test_a_server_dies_and_returns(mode, fresh_lab):
     lab = fresh_lab(mode, director="none")
     lab.start_director("--http", "127.0.0.1:9101")

@@ -7,6 +7,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <queue>
 #include <string>
 #include <string_view>
@@ -83,8 +85,19 @@ struct HealthSchedule {
   using Due = std::pair<Instant, std::uint32_t>;  // and a row of the servers; what its Health doesn't say any more is void
   std::priority_queue<Due, std::vector<Due>, std::greater<>> due;
   std::array<RealId, CheckPorts::kCount> asked{};
-  std::uint16_t last_port = 0;     ///< from kFirst
+  std::uint16_t next_port = 0;     ///< counted from kFirst
   std::uint64_t turns = 0;         ///< verdicts that turned
+
+  /// The port for this server's check, until asked[] forgets it; nothing: all are taken.
+  std::optional<Port> take_port(RealId server) {
+    for (std::uint16_t tried = 0; tried < CheckPorts::kCount; ++tried) {
+      const std::uint16_t place = std::exchange(next_port, static_cast<std::uint16_t>((next_port + 1) % CheckPorts::kCount));
+      if (asked[place]) continue;
+      asked[place] = server;
+      return Port::of(static_cast<std::uint16_t>(CheckPorts::kFirst + place));
+    }
+    return {};
+  }
 };
 
 }  // namespace director

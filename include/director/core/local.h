@@ -46,6 +46,8 @@ struct IcmpError {
 /// is dropped in silence there, not refused (tcp_ipv4.c, tcp_v4_rcv; udp.c, __udp4_lib_rcv).
 [[nodiscard]] bool transport_intact(const Frame& frame, const PacketView& view);
 
+/// Of the segment at `transport`, which ends with `bytes`.
+void write_tcp_checksum(std::span<std::byte> bytes, std::size_t transport, const FlowKey& flow);
 /// The TCP segment becomes the reset its sender would get from a host without such a connection (RFC 9293, 3.10.7.1).
 /// REQUIRES: has_transport, TCP, no RST in it.
 void write_reset(Frame& frame, const PacketView& view);
