@@ -179,17 +179,7 @@ HopId Network::hop_to(DeviceId device, const IpAddress& via) {
 
 // --- neighbours -----------------------------------------------------------------------------------------------------
 
-Verdict Network::seal(Frame& frame, HopId to, Instant now, Outbox& outbox, Counters& counters) {
-  Hop& hop = hops_[to.index];
-  const Interface& out = interfaces_[hop.egress.index];
-  if (!out.up) return Verdict::drop(Reason::device_down);
-  hop.used = true;
-  auto& ethernet = header_at<EthernetHeader>(frame.bytes(), 0);
-  ethernet.source = out.mac;
-  if (hop.state == Hop::State::reachable) {
-    ethernet.target = hop.mac;
-    return Verdict::transmit(hop.egress);
-  }
+Verdict Network::let_wait(Frame& frame, Hop& hop, Instant now, Outbox& outbox, Counters& counters) {
   if (hop.state == Hop::State::failed && now < hop.next) return Verdict::drop(Reason::neighbour_failed);
   if (hop.waiting.size() >= kMostWaiting) {  // the newest wait, as in the kernel (neighbour.c, __neigh_event_send)
     hop.waiting.erase(hop.waiting.begin());

@@ -19,6 +19,7 @@
 #include "director/core/outbox.h"
 #include "director/core/verdict.h"
 #include "director/net/frame.h"
+#include "director/net/headers.h"
 
 namespace director {
 
@@ -104,7 +105,17 @@ class Network {
   [[nodiscard]] const std::vector<Hop>& hops() const { return hops_; }
 
   /// Writes the Ethernet header for this hop. Without a MAC yet: keeps a copy, asks, and says so (drop, neighbour_waits).
-  Verdict seal(Frame& frame, HopId to, Instant now, Outbox& outbox, Counters& counters);
+  Verdict seal(Frame& frame, HopId to, Instant now, Outbox& outbox, Counters& counters) {
+    Hop& hop = hops_[to.index];
+    const Interface& out = interfaces_[hop.egress.index];
+    if (!out.up) return Verdict::drop(Reason::device_down);
+    hop.used = true;
+    auto& ethernet = header_at<EthernetHeader>(frame.bytes(), 0);
+    ethernet.source = out.mac;
+    if (hop.state != Hop::State::reachable) return let_wait(frame, hop, now, outbox, counters);
+    ethernet.target = hop.mac;
+    return Verdict::transmit(hop.egress);
+  }
   /// How much a message about a neighbour says: `careful` doesn't replace another MAC that is in use, it only makes us ask
   /// (an advertisement without the override flag, RFC 4861, 7.2.5).
   enum class Claim : std::uint8_t { certain, careful };
@@ -143,6 +154,7 @@ class Network {
   };
   [[nodiscard]] RouteTo follow(const Route& route, const IpAddress& via, Family family);
   HopId hop_to(DeviceId device, const IpAddress& via);
+  Verdict let_wait(Frame& frame, Hop& hop, Instant now, Outbox& outbox, Counters& counters);
   void ask(Hop& hop, Instant now, Outbox& outbox);
   static void release(Hop& hop, Outbox& outbox);
   void rebuild_routes();

@@ -45,17 +45,17 @@ enum class Action : std::uint8_t {
   pass,      ///< not ours: leave it to the host's own stack
 };
 
+/// In eight bytes: one register, as every packet hands one up through all its functions.
 struct [[nodiscard]] Verdict {
-  Action action = Action::drop;
   DeviceId egress;  ///< with transmit
+  Action action = Action::drop;
   Reason reason = Reason::none;
 
-  static Verdict transmit(DeviceId egress, Reason reason = Reason::none) {
-    return {Action::transmit, egress, reason};
-  }
-  static Verdict drop(Reason reason) { return {Action::drop, {}, reason}; }
-  static Verdict pass(Reason reason) { return {Action::pass, {}, reason}; }
+  static Verdict transmit(DeviceId egress, Reason reason = Reason::none) { return {egress, Action::transmit, reason}; }
+  static Verdict drop(Reason reason) { return {{}, Action::drop, reason}; }
+  static Verdict pass(Reason reason) { return {{}, Action::pass, reason}; }
 };
+static_assert(sizeof(Verdict) == 8);
 
 /// "sent to back: forwarded as it should be"; `devices`: their names, by DeviceId.
 [[nodiscard]] std::string words_of(const Verdict& verdict, std::span<const std::string> devices);
