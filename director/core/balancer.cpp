@@ -135,24 +135,36 @@ Balancer::~Balancer() = default;
 
 // === process ========================================================================================================
 
-void Balancer::look_ahead(std::span<Frame> batch) const {
-  constexpr std::size_t kFitsIntoCaches = 8192;  // connections; below it there is nothing to gain
-  if (connections_.size() < kFitsIntoCaches || batch.size() < 2) return;
-  for (Frame& frame : batch) {
-    if (const auto flow = glance(frame)) {
-      frame.flow_hash = connections_.hash_of(*flow);
-      connections_.fetch_bucket(frame.flow_hash);
-    }
-  }
-  for (const Frame& frame : batch)
-    if (frame.flow_hash != 0) connections_.fetch_row(frame.flow_hash);
+void Balancer::glimpse(const Frame& frame, Glimpse& seen) const {
+  seen.view = {};
+  seen.plain = options_.short_way && read_plain(frame, seen.view);
+  if (seen.plain) seen.view.flow_hash = connections_.hash_of(seen.view.flow);
 }
 
 Verdict Balancer::process(Frame& frame, Instant now) noexcept {
-  PacketView view;
-  const bool plain = options_.short_way && read_plain(frame, view);
-  const auto known = plain ? take_short_way(frame, view, now) : std::nullopt;
-  const Verdict verdict = known ? *known : decide(frame, plain ? &view : nullptr, now);
+  Glimpse seen;
+  glimpse(frame, seen);
+  return process(frame, seen, now);
+}
+
+std::span<const Balancer::Glimpse> Balancer::look_ahead(std::span<const Frame> batch) {
+  constexpr std::size_t kFitsIntoCaches = 32768;  // connections; below it there is nothing to gain
+  if (glimpses_.size() < batch.size()) glimpses_.resize(batch.size());
+  for (std::size_t i = 0; i < batch.size(); ++i) glimpse(batch[i], glimpses_[i]);
+  const std::span<const Glimpse> seen = std::span{glimpses_}.first(batch.size());
+  if (seen.size() < 2 || connections_.size() < kFitsIntoCaches) return seen;
+  for (const auto& [view, plain] : seen)
+    if (plain) connections_.fetch_bucket(view.flow_hash);
+  for (const auto& [view, plain] : seen)
+    if (plain) connections_.fetch_first_row(view.flow_hash);
+  for (const auto& [view, plain] : seen)
+    if (plain) connections_.fetch_second_row(view.flow, view.flow_hash);
+  return seen;
+}
+
+Verdict Balancer::process(Frame& frame, const Glimpse& seen, Instant now) noexcept {
+  Verdict verdict;
+  if (!seen.plain || !take_short_way(frame, seen.view, now, verdict)) verdict = decide(frame, seen.plain ? &seen.view : nullptr, now);
   counters_.count(verdict.reason);
   if (explains()) tell_verdict(verdict);
   return verdict;
@@ -350,7 +362,7 @@ Verdict Balancer::transport(Frame& frame, const PacketView& view, Instant now) {
   // The kernel's IPVS sees no packets while there is no service at all (ip_vs_ctl.c, ip_vs_unregister_hooks).
   const bool looks = (options_.policy == Policy::improved || !services_.empty()) && !stands_by();
   if (looks && (view.has_ports || view.later_fragment)) {
-    const std::uint32_t hash = frame.flow_hash != 0 ? frame.flow_hash : connections_.hash_of(view.flow);
+    const std::uint32_t hash = view.flow_hash != 0 ? view.flow_hash : connections_.hash_of(view.flow);
     if (auto [connection, direction] = connections_.find(view.flow, hash); connection != nullptr) {
       if (explains()) tell_connection(*connection, direction, now);
       if (connections_.is_due(*connection, now)) {
@@ -418,8 +430,7 @@ Verdict Balancer::reply(Connection& connection, Frame& frame, const PacketView& 
   const IpAddress speaker = back != nullptr ? back->source : view.flow.target.address;
   if (view.ttl <= 1)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
-  std::optional<RouteTo> room;
-  const RouteTo* way = way_to_client(connection, room);
+  const RouteTo* way = way_to_client(connection);
   if (way == nullptr)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::no_route), speaker, Reason::no_route, now);
   if (view.dont_fragment && wire_length(frame, view) > way->mtu)
@@ -573,8 +584,7 @@ Verdict Balancer::relay_error(Frame& frame, const PacketView& view, Instant now)
   // From the real server's side, to the client.
   if (view.ttl <= 1) return Verdict::drop(Reason::ttl_exceeded);
   if (!checksum_true) return Verdict::drop(Reason::bad_icmp_checksum);
-  std::optional<RouteTo> room;
-  const RouteTo* way = way_to_client(connection, room);
+  const RouteTo* way = way_to_client(connection);
   if (way == nullptr) return Verdict::drop(Reason::no_route);
   translate_icmp_error(std::get<Nat>(connections_.recipe(connection).reply), frame, view, *quoted);
   lower_ttl(frame.bytes(), view.network, view.family);
@@ -586,8 +596,7 @@ Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const P
                                    const QuotedPacket& quoted, Instant now) {
   RealServer& server = server_of(connection);
   count_in(server, frame, view);
-  std::optional<RouteTo> room;
-  const RouteTo* way = way_of(connection, server, room);
+  const RouteTo* way = way_of(connection, server);
   if (way == nullptr) return Verdict::drop(Reason::no_route);
   if (way->local) return Verdict::drop(Reason::icmp_not_relayed);
   if (view.ttl <= 1) return Verdict::drop(Reason::ttl_exceeded);  // no error about an error
@@ -693,8 +702,7 @@ Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, const Quote
 
 Verdict Balancer::forward_request(Connection& connection, Frame& frame, const PacketView& view, Instant now) {
   RealServer& server = server_of(connection);
-  std::optional<RouteTo> room;
-  const RouteTo* way = way_of(connection, server, room);
+  const RouteTo* way = way_of(connection, server);
   if (way == nullptr)
     return answer_client(connection, frame, view, icmp_error(view.family, Complaint::host_unreachable), Reason::no_route,
                          now);
@@ -1107,10 +1115,10 @@ Verdict Balancer::go_past(Service& service, Frame& frame, const PacketView& view
   return forward_request(*c, frame, view, now);
 }
 
-const RouteTo* Balancer::way_of(const Connection& c, RealServer& server, std::optional<RouteTo>& room) {
+const RouteTo* Balancer::way_of(const Connection& c, RealServer& server) {
   if (!server.is_none) return way_to(server);
-  room = network_.route(connections_.recipe(c).virtual_.address);
-  return room ? &*room : nullptr;
+  other_way_ = network_.route(connections_.recipe(c).virtual_.address);
+  return other_way_ ? &*other_way_ : nullptr;
 }
 
 void Balancer::count_connection(Service& service, RealServer& server) {
@@ -1239,10 +1247,9 @@ const RouteTo* Balancer::way_to(RealServer& server) {
   return server.way ? &*server.way : nullptr;
 }
 
-/// The way to a connection's client; `room` holds it.
-const RouteTo* Balancer::way_to_client(const Connection& c, std::optional<RouteTo>& room) {
-  room = network_.route(c.client.address);
-  return room && !room->local ? &*room : nullptr;
+const RouteTo* Balancer::way_to_client(const Connection& c) {
+  other_way_ = network_.route(c.client.address);
+  return other_way_ && !other_way_->local ? &*other_way_ : nullptr;
 }
 
 // === the clock ======================================================================================================

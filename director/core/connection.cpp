@@ -17,7 +17,17 @@ ConnectionTable::ConnectionTable(std::uint64_t seed, std::size_t most) : seed_(s
 }
 
 std::uint32_t ConnectionTable::hash_of(const FlowKey& flow) const {
-  return static_cast<std::uint32_t>(XXH3_64bits_withSeed(&flow, sizeof flow, seed_));
+  const auto& [source, target, protocol] = flow;
+  const std::uint64_t rest = std::uint64_t{source.port.wire.raw()} << 32U | std::uint64_t{target.port.wire.raw()} << 16U |
+                             static_cast<std::uint64_t>(protocol);
+  const auto hash = [&](auto words) { return static_cast<std::uint32_t>(XXH3_64bits_withSeed(&words, sizeof words, seed_)); };
+  if (source.address.is_v4() && target.address.is_v4()) {
+    const std::uint64_t addresses = std::uint64_t{source.address.v4_wire().raw()} << 32U | target.address.v4_wire().raw();
+    return hash(std::array{addresses, rest});
+  }
+  const auto [s0, s1] = std::bit_cast<std::array<std::uint64_t, 2>>(source.address.bytes());
+  const auto [t0, t1] = std::bit_cast<std::array<std::uint64_t, 2>>(target.address.bytes());
+  return hash(std::array{s0, s1, t0, t1, rest});
 }
 
 /// What a reference is filed under.
@@ -42,11 +52,14 @@ ConnectionTable::Found ConnectionTable::find(const FlowKey& flow, std::uint32_t 
 }
 
 Connection* ConnectionTable::open(const Endpoint& client, const RecipeKey& key, Instant deadline) {
+  const bool has_reply_path = key.method == Method::masq;
+  const std::uint32_t reply_hash = has_reply_path ? hash_of(FlowKey{key.real, client, key.protocol}) : 0;
+  if (has_reply_path) fetch_bucket(reply_hash);  // that of the request was looked at just now
   Connection* const c = take_row(client, key, deadline);
   if (c == nullptr) return nullptr;
-  c->has_reply_path = key.method == Method::masq;
+  c->has_reply_path = has_reply_path;
   link(2 * index_of(*c), hash_of(flow(*c)));
-  if (c->has_reply_path) link(2 * index_of(*c) + 1, hash_of(reply_flow(*c)));
+  if (has_reply_path) link(2 * index_of(*c) + 1, reply_hash);
   return c;
 }
 
@@ -82,6 +95,7 @@ Connection* ConnectionTable::take_row(const Endpoint& client, const RecipeKey& k
   std::uint32_t index = free_;
   if (index != kNone) {
     free_ = at(index).chain_[0];
+    if (free_ != kNone) fetch_row(2 * free_);  // for the next that is opened
   } else {
     if (used_ == chunks_.size() * kRows) {
       chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
@@ -200,6 +214,11 @@ void ConnectionTable::split_one() {
     level_ *= 2;
     split_ = 0;
   }
+  // The rows that the next splits will read: buckets are split in their order, so their heads are near already.
+  constexpr std::size_t kAhead = 8;
+  if (split_ + kAhead >= level_) return;
+  fetch_row(bucket(split_ + kAhead));
+  if (const std::uint32_t first = bucket(split_ + kAhead / 2); first != kNone) fetch_row(at(first / 2).chain_[first % 2]);
 }
 
 void ConnectionTable::file(Connection& c) {

@@ -9,39 +9,37 @@
 
 namespace director {
 
-std::optional<Verdict> Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now) {
-  if (explains() || view.ttl <= 1) return {};
+bool Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now, Verdict& verdict) {
+  if (explains() || view.ttl <= 1) return false;
   const Interface* in = network_.find(frame.ingress);
-  if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return {};
-  if (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)) return {};
+  if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return false;
+  if (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)) return false;
 
   // A connection that goes on as it is.
-  if (frame.flow_hash == 0) frame.flow_hash = connections_.hash_of(view.flow);
-  const auto [connection, direction] = connections_.find(view.flow, frame.flow_hash);
-  if (connection == nullptr) return {};
+  const auto [connection, direction] = connections_.find(view.flow, view.flow_hash);
+  if (connection == nullptr) return false;
   Connection& c = *connection;
   const bool request = direction == Direction::request;
-  if (c.young || !c.has_request_path || connections_.is_due(c, now)) return {};
+  if (c.young || !c.has_request_path || connections_.is_due(c, now)) return false;
   if (view.is_tcp()) {
     constexpr std::uint8_t kChanges = TcpHeader::kSyn | TcpHeader::kFin | TcpHeader::kRst;
-    if (c.state != State::established || (view.tcp_flags & (kChanges | TcpHeader::kAck)) != TcpHeader::kAck) return {};
-    if (!request && c.input_only) return {};  // the first reply
+    if (c.state != State::established || (view.tcp_flags & (kChanges | TcpHeader::kAck)) != TcpHeader::kAck) return false;
+    if (!request && c.input_only) return false;  // the first reply
   } else if (c.state != State::udp || (!request && c.affinity)) {
-    return {};
+    return false;
   }
   const Recipe& recipe = connections_.recipe(c);
   RealServer& server = *reals_[recipe.server.index];
-  if (server.removed() || server.is_none || server.config.weight == 0) return {};
+  if (server.removed() || server.is_none || server.config.weight == 0) return false;
   const Forwarder& forwarder = request ? recipe.request : recipe.reply;
   const bool tunnels = std::holds_alternative<Tunnel>(forwarder);
-  if (offers_shortcuts_ && !tunnels && c.in_packets >= kWalkFirst && !(request ? c.has_request_shortcut : c.has_reply_shortcut)) return {};
+  if (offers_shortcuts_ && !tunnels && c.in_packets >= kWalkFirst && !(request ? c.has_request_shortcut : c.has_reply_shortcut)) return false;
 
   // A way that is known, and takes the packet whole.
-  std::optional<RouteTo> room;
-  const RouteTo* way = request ? way_to(server) : way_to_client(c, room);
-  if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return {};
+  const RouteTo* way = request ? way_to(server) : way_to_client(c);
+  if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return false;
   const std::size_t overhead = tunnels ? tunnel_overhead(server.config, frame.offload) : 0;
-  if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return {};
+  if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return false;
 
   frame.resize(view.network + view.ip_length);
   count_traffic(server, direction, 1, view.ip_length);
@@ -50,9 +48,13 @@ std::optional<Verdict> Balancer::take_short_way(Frame& frame, const PacketView& 
   c.set_timeout(server.service->timeouts[c.state]);
   connections_.set_deadline(c, now + c.timeout());
   lower_ttl(frame.bytes(), view.network, view.family);
-  if (tunnels) return tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
+  if (tunnels) {
+    verdict = tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
+    return true;
+  }
   if (const auto* nat = std::get_if<Nat>(&forwarder)) (void)director::apply(*nat, frame, view);  // it has its transport header
-  return network_.seal(frame, way->hop, now, outbox_, counters_);
+  verdict = network_.seal(frame, way->hop, now, outbox_, counters_);
+  return true;
 }
 
 }  // namespace director

@@ -85,8 +85,7 @@ Result<void, Refusal> Balancer::change(const Carried& c, Instant now) {
     connection->in_packets += static_cast<decltype(connection->in_packets)>(c.packets);
     if (const RouteTo* way = way_to(server); way != nullptr && way->hop) network_.keep_alive(way->hop);
   } else {
-    std::optional<RouteTo> room;
-    if (const RouteTo* way = way_to_client(*connection, room); way != nullptr) network_.keep_alive(way->hop);
+    if (const RouteTo* way = way_to_client(*connection); way != nullptr) network_.keep_alive(way->hop);
   }
   return {};
 }

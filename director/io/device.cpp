@@ -55,7 +55,6 @@ Frame& FrameBatch::open(std::size_t i) {
   frame.length = 0;
   frame.ingress = {};
   frame.offload = {};
-  frame.flow_hash = 0;
   return frame;
 }
 

@@ -133,10 +133,11 @@ void EventLoop::serve_device(std::uint32_t index, Instant now) {
   batch_.clear();
   devices_[index]->receive(batch_);
   if (const std::size_t frames = batch_.frames().size(); frames != 0) statistics_.devices[index].received.observe(frames);
-  balancer_.look_ahead(batch_.frames());
-  for (Frame& frame : batch_.frames()) {
+  const auto seen = balancer_.look_ahead(batch_.frames());
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    Frame& frame = batch_.frames()[i];
     if (recorder_ != nullptr) recorder_->received(frame, now);
-    const Verdict verdict = balancer_.process(frame, now);
+    const Verdict verdict = balancer_.process(frame, seen[i], now);
     if (recorder_ != nullptr) recorder_->decided(verdict);
     if (verdict.action == Action::transmit) note(frame, verdict.egress, verdict.reason, now);
     note_outbox(now);

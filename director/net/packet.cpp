@@ -246,27 +246,6 @@ Result<ExtensionChain, Reason> walk_extensions(std::span<const std::byte> bytes,
   }
 }
 
-std::optional<FlowKey> glance(const Frame& frame) {
-  const auto bytes = frame.bytes();
-  constexpr std::size_t kNetwork = sizeof(EthernetHeader);
-  const auto with_ports = [&](const IpAddress& source, const IpAddress& target, Protocol protocol, std::size_t at) {
-    const auto& ports = header_at<PortsHeader>(bytes, at);
-    return FlowKey{{source, ports.source}, {target, ports.target}, protocol};
-  };
-  if (bytes.size() < kNetwork + sizeof(Ipv4Header) + sizeof(PortsHeader)) return {};
-  const Be16 type = header_at<EthernetHeader>(bytes, 0).type;
-  if (type == Be16{static_cast<std::uint16_t>(EtherType::ipv4)}) {
-    const auto& ip = header_at<Ipv4Header>(bytes, kNetwork);
-    if (ip.version_ihl != 0x45 || ip.fragment_offset() != 0 || ip.more_fragments() || !carries_ports(ip.protocol)) return {};
-    return with_ports(IpAddress::v4(ip.source), IpAddress::v4(ip.target), ip.protocol, kNetwork + sizeof ip);
-  }
-  if (type != Be16{static_cast<std::uint16_t>(EtherType::ipv6)}) return {};
-  if (bytes.size() < kNetwork + sizeof(Ipv6Header) + sizeof(PortsHeader)) return {};
-  const auto& ip = header_at<Ipv6Header>(bytes, kNetwork);
-  if (!carries_ports(ip.next_header)) return {};
-  return with_ports(IpAddress::v6(ip.source), IpAddress::v6(ip.target), ip.next_header, kNetwork + sizeof ip);
-}
-
 namespace {
 
 /// What a plain packet has behind its IP header.

@@ -78,8 +78,8 @@ void process(benchmark::State& state, const Options&, const Shape& shape, const 
     }
   };
   measure_packets(state, prepare, [&] {
-    world.balancer.look_ahead(batch.frames());
-    for (std::size_t i = 0; i < kBatch; ++i) verdicts[i] = world.balancer.process(batch[i], world.now);
+    const auto seen = world.balancer.look_ahead(batch.frames());
+    for (std::size_t i = 0; i < kBatch; ++i) verdicts[i] = world.balancer.process(batch[i], seen[i], world.now);
   });
   for (std::size_t i = 0; i < kBatch; ++i) World::require(verdicts[i], fate_of(kinds[i]).action, fate_of(kinds[i]).reason);
   world.now += 130s;

@@ -119,7 +119,6 @@ void World::write(Frame& frame, const Endpoint& from, const Endpoint& to, Device
   frame.resize(std::max(kFrameLength, transport + sizeof(TcpHeader)));
   frame.ingress = ingress;
   frame.offload = {};
-  frame.flow_hash = 0;
   const auto bytes = frame.bytes();
   header_at<EthernetHeader>(bytes, 0) = {kOwnMac[ingress.index], ingress == kFront ? kGatewayMac : kServerMac, {}};
   set_ether_type(bytes, shape_.family);

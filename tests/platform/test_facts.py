@@ -3,11 +3,13 @@
 
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +191,17 @@ def test_a_tap_with_vnet_header_gets_super_frames(wire):
             return of_port(got[VNET.size :], 9) and len(got) > size and VNET.unpack_from(got)[1] == GSO_TCPV4
 
         netns.wait_until(arrived, 3, "a super-frame at the TAP")
+
+
+@pytest.mark.parametrize(("ask", "kept"), [("__builtin_prefetch(p)", False), ("director::fetch(p)", True)])
+def test_the_compiler_keeps_calls_of_what_only_fetches(ask, kept):
+    """GCC takes such a function for one without effect; director/base/fetch.h tells it otherwise."""
+    source = f"""
+    #include "director/base/fetch.h"
+    struct Table {{ [[gnu::noinline]] void ahead(const char* p) const {{ {ask}; }} }};
+    void look_ahead(const Table& table, const char* p) {{ table.ahead(p); }}
+    """
+    include = Path(__file__).resolve().parent.parent.parent / "include"
+    words = ["g++", "-std=c++20", "-O2", "-I", str(include), "-x", "c++", "-S", "-o", "-", "-"]
+    assembly = subprocess.run(words, input=source, check=True, capture_output=True, text=True).stdout
+    assert bool(re.search(r"\b(prefetch|prfm|pld)", assembly)) == kept

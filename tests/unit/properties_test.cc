@@ -301,9 +301,11 @@ TEST_F(Properties, NothingBrokenIsSentOn) {
         p.frame.offload.segments = static_cast<Offload::Segments>(random() % 4);
         p.frame.offload.segment_size = static_cast<std::uint16_t>(random() % 100);
       }
-      const auto guess = glance(p.frame);
-      if (const auto view = parse_packet(p.frame); view && view->has_ports && guess) {
-        ASSERT_EQ(*guess, view->flow);
+      PacketView plain;
+      const bool is_plain = read_plain(p.frame, plain);
+      if (const auto view = parse_packet(p.frame); is_plain) {
+        ASSERT_TRUE(view);
+        ASSERT_EQ(plain.flow, view->flow);
       }
       const Verdict verdict = balancer->process(p.frame, kNow);
       if (verdict.action == Action::transmit) {
@@ -332,17 +334,16 @@ TEST_F(Properties, LookingAheadChangesNothing) {
       for (std::size_t i = 0; i < packets.size(); ++i) {
         Packet& p = packets[i];
         p.frame.start = kHeadroom;
-        p.frame.flow_hash = 0;
         const std::uint8_t flags = round == 0 ? TcpHeader::kSyn : TcpHeader::kAck;
         p.write(Protocol::tcp, client(first + i), {kVip, Port::of(80)}, flags, {}, Sum::full, true, kClientMac);
         batch[i] = p.frame;
       }
-      if (round == 1) balancer->look_ahead(batch);
-      for (Frame& frame : batch) {
-        if (round == 1) {
-          ASSERT_NE(frame.flow_hash, 0U);
-        }
-        ASSERT_EQ(balancer->process(frame, kNow).reason, Reason::none);
+      const auto seen = balancer->look_ahead(batch);
+      ASSERT_EQ(seen.size(), batch.size());
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        ASSERT_TRUE(seen[i].plain);
+        const Verdict verdict = round == 0 ? balancer->process(batch[i], kNow) : balancer->process(batch[i], seen[i], kNow);
+        ASSERT_EQ(verdict.reason, Reason::none);
       }
       balancer->outbox().clear();
     }

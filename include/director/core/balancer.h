@@ -70,8 +70,16 @@ class Balancer {
   Verdict process(Frame& frame, Instant now) noexcept;
   /// The same, and tells how it came to that.
   Verdict explain(Frame& frame, Instant now, Explanation& to);
-  /// Looks ahead at frames that will be processed next: what they need of a large table comes nearer, for all at once. Decides nothing.
-  void look_ahead(std::span<Frame> batch) const;
+  /// What can be seen of a frame before its turn. True until somebody touches the frame.
+  struct Glimpse {
+    PacketView view;
+    bool plain = false;  ///< the view is whole
+  };
+  /// Looks ahead at frames that will be processed next: reads them, and what they need of a large table comes nearer, for all at once.
+  /// Decides nothing. Valid until the next call.
+  [[nodiscard]] std::span<const Glimpse> look_ahead(std::span<const Frame> batch);
+  /// The same decision, with the glimpse of this frame.
+  Verdict process(Frame& frame, const Glimpse& seen, Instant now) noexcept;
   /// All of the change or nothing of it.
   Result<void, Refusal> apply(const Change& change, Instant now);
   /// Ends what is due: connections, fragments, neighbours, rates. Returns how many connections ended.
@@ -144,7 +152,8 @@ class Balancer {
   enum class Start : std::uint8_t { beginning, anything };
 
   // The way of a packet, in the order it is walked (balancer.cpp).
-  std::optional<Verdict> take_short_way(Frame& frame, const PacketView& view, Instant now);  // short_way.cpp
+  void glimpse(const Frame& frame, Glimpse& seen) const;
+  bool take_short_way(Frame& frame, const PacketView& view, Instant now, Verdict& verdict);  // short_way.cpp; false: untouched
   Verdict decide(Frame& frame, const PacketView* plain, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);
   Verdict neighbour(Frame& frame, const PacketView& view, Instant now);
@@ -256,10 +265,10 @@ class Balancer {
   void count_out(RealServer& server, const Frame& frame, const PacketView& view);
   void count_made(RealServer& server, const Frame& frame);
   void count_traffic(RealServer& server, Direction direction, std::uint64_t packets, std::uint64_t bytes);
+  // Ways; nullptr: there is none. One that is no server's own is true until the next is asked for.
   const RouteTo* way_to(RealServer& server);
-  /// The way of a connection's packets from the client; `room` holds it where it belongs to no server.
-  const RouteTo* way_of(const Connection& connection, RealServer& server, std::optional<RouteTo>& room);
-  const RouteTo* way_to_client(const Connection& connection, std::optional<RouteTo>& room);
+  const RouteTo* way_of(const Connection& connection, RealServer& server);  ///< of its packets from the client
+  const RouteTo* way_to_client(const Connection& connection);
 
   // Synchronisation (synchronise.cpp).
   void tell_backups(Connection& connection, Instant now);
@@ -382,6 +391,8 @@ class Balancer {
   TemplateTable templates_;
   Classifier classes_;
   FragmentTable fragments_;
+  std::vector<Glimpse> glimpses_;  // of the batch in hand
+  std::optional<RouteTo> other_way_;  // the last that is no server's own
   Outbox outbox_;
   Counters counters_;
   TrafficMeter traffic_;

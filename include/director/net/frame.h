@@ -26,7 +26,6 @@ struct Frame {
   std::uint32_t length = 0;
   DeviceId ingress;
   std::uint32_t mark = 0;        ///< a class it was given before it came here (a replay's firewall marks); 0: none
-  std::uint32_t flow_hash = 0;   ///< where the connection table files its flow, if somebody has looked ahead; 0: nobody has
   Offload offload;
 
   [[nodiscard]] std::span<std::byte> bytes() { return storage.subspan(start, length); }

@@ -44,6 +44,7 @@ struct PacketView {
   std::uint32_t transport = 0;      ///< offset of what follows the IP header, its options and extension headers
   std::uint32_t ip_length = 0;      ///< IP header and payload; of a super-frame: of the whole
   FlowKey flow;                     ///< ports are 0 unless has_ports
+  std::uint32_t flow_hash = 0;      ///< where the connection table files the flow, once somebody has asked; 0: nobody has
 
   [[nodiscard]] bool is_tcp() const { return flow.protocol == Protocol::tcp; }
   [[nodiscard]] bool is_sctp() const { return flow.protocol == Protocol::sctp; }
@@ -57,10 +58,6 @@ struct PacketView {
 /// Checks the frame and says what it holds. Cuts Ethernet padding off the frame.
 /// On success every offset and length of the view lies inside the frame, and so does the Offload's checksum field.
 Result<PacketView, Reason> parse_packet(Frame& frame);
-/// The flow of a plain frame (TCP, UDP or SCTP, no options, no fragment), believed unseen: a guess for those who fetch ahead, as cheap
-/// as can be. What parse_packet() accepts of such a frame has this flow.
-[[nodiscard]] std::optional<FlowKey> glance(const Frame& frame);
-
 /// The view parse_packet() would give, of a plain frame: whole, no IP options or extension headers, TCP or UDP with its header, no
 /// super-frame. False: anything else, right or wrong. Touches nothing: padding is still there.
 [[nodiscard]] bool read_plain(const Frame& frame, PacketView& view);
