@@ -148,23 +148,25 @@ Verdict Balancer::process(Frame& frame, Instant now) noexcept {
 }
 
 std::span<const Balancer::Glimpse> Balancer::look_ahead(std::span<const Frame> batch) {
-  constexpr std::size_t kFitsIntoCaches = 32768;  // connections; below it there is nothing to gain
+  constexpr std::size_t kFitsIntoCaches = 32768;  // connections; below it only the rows are far enough to be worth it
   if (glimpses_.size() < batch.size()) glimpses_.resize(batch.size());
   for (std::size_t i = 0; i < batch.size(); ++i) glimpse(batch[i], glimpses_[i]);
   const std::span<const Glimpse> seen = std::span{glimpses_}.first(batch.size());
-  if (seen.size() < 2 || connections_.size() < kFitsIntoCaches) return seen;
+  if (seen.size() < 2) return seen;
+  const bool is_large = connections_.size() > kFitsIntoCaches;
   for (const auto& [view, plain] : seen)
-    if (plain) connections_.fetch_bucket(view.flow_hash);
+    if (plain && is_large) connections_.fetch_bucket(view.flow_hash);
   for (const auto& [view, plain] : seen)
     if (plain) connections_.fetch_first_row(view.flow_hash);
   for (const auto& [view, plain] : seen)
-    if (plain) connections_.fetch_second_row(view.flow, view.flow_hash);
+    if (plain && is_large) connections_.fetch_second_row(view.flow, view.flow_hash);
   return seen;
 }
 
 Verdict Balancer::process(Frame& frame, const Glimpse& seen, Instant now) noexcept {
-  Verdict verdict;
-  if (!seen.plain || !take_short_way(frame, seen.view, now, verdict)) verdict = decide(frame, seen.plain ? &seen.view : nullptr, now);
+  ShortWay way;
+  const Verdict verdict = seen.plain && find_short_way(frame, seen.view, now, way) ? take_short_way(frame, seen.view, way, now)
+                                                                                  : decide(frame, seen.plain ? &seen.view : nullptr, now);
   counters_.count(verdict.reason);
   if (explains()) tell_verdict(verdict);
   return verdict;
@@ -344,7 +346,7 @@ Reason Balancer::read_options(Frame& frame, const PacketView& view, Instant now)
   if (const auto [connection, direction] = connections_.find(view.flow); connection != nullptr && direction == Direction::reply) {
     here = connections_.recipe(*connection).virtual_.address;  // it leaves as the VIP's own (ip_vs_core.c, ip_vs_route_me_harder)
   } else if (!for_us) {
-    if (const auto back = network_.route(view.flow.source.address)) here = back->source;
+    if (const RouteTo* back = network_.route(view.flow.source.address)) here = back->source;
   }
   return enter_in_options(frame.bytes().subspan(view.network, length), here, milliseconds(now));
 }
@@ -524,12 +526,13 @@ Verdict Balancer::stray(Frame& frame, const PacketView& view, Instant now) {
   // A real server speaks to a client about a connection we don't know (ip_vs_core.c, nat_icmp_send).
   if (tunables_.nat_icmp_send != 0 && view.has_ports && nat_server_at(view.flow) != nullptr &&
       !is_abort(view)) {
-    const auto back = network_.route(view.flow.source.address);
-    if (back && !back->local) {
+    const RouteTo* back = network_.route(view.flow.source.address);
+    if (back != nullptr && !back->local) {
+      const IpAddress speaker = back->source;
       if (view.ttl <= 1)
-        return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), back->source, Reason::ttl_exceeded, now);
+        return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
       lower_ttl(frame.bytes(), view.network, view.family);  // it was on its way already
-      return answer_icmp(frame, view, icmp_error(view.family, Complaint::port_unreachable), back->source,
+      return answer_icmp(frame, view, icmp_error(view.family, Complaint::port_unreachable), speaker,
                          Reason::refused_unreachable, now);
     }
   }
@@ -862,12 +865,12 @@ Verdict Balancer::cut_and_tunnel(Frame& frame, const PacketView& view, OuterHead
 
 /// What a router does with a packet that is nobody's: the host behind Stack::own routes when told to (ip_forward.c).
 Verdict Balancer::route_plainly(Frame& frame, const PacketView& view, Instant now) {
-  const auto way = network_.route(view.flow.target.address);
-  const auto back = network_.route(view.flow.source.address);
-  const IpAddress speaker = back && !back->local ? back->source : view.flow.target.address;
+  const RouteTo* back = network_.route(view.flow.source.address);
+  const IpAddress speaker = back != nullptr && !back->local ? back->source : view.flow.target.address;
+  const RouteTo* way = network_.route(view.flow.target.address);
   if (view.flow.target.address.is_multicast() || view.flow.target.address.is_broadcast())
     return Verdict::drop(Reason::not_ours);
-  if (!way || way->local)
+  if (way == nullptr || way->local)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::no_route), speaker, Reason::no_route, now);
   if (view.ttl <= 1)
     return answer_icmp(frame, view, icmp_error(view.family, Complaint::ttl_exceeded), speaker, Reason::ttl_exceeded, now);
@@ -953,7 +956,7 @@ Verdict Balancer::no_server(Service& service, Frame& frame, const PacketView& vi
   counters_.count(Reason::no_server);
   const IpAddress& to = view.flow.target.address;
   if (tunables_.cache_bypass != 0 && service.key().mark != 0 && !is_virtual(to) && !to.is_multicast() && !to.is_broadcast())
-    if (const auto way = network_.route(to); way && !way->local) return go_past(service, frame, view, now);
+    if (const RouteTo* way = network_.route(to); way != nullptr && !way->local) return go_past(service, frame, view, now);
   NoServer answer = service.config.policy.no_server;
   if (answer == NoServer::by_policy) answer = options_.policy == Policy::improved ? NoServer::reset : NoServer::icmp;
   if (answer == NoServer::drop) return Verdict::drop(Reason::no_server);
@@ -1030,8 +1033,8 @@ Verdict Balancer::answer_client(const Connection& connection, Frame& frame, cons
 
 /// The director's own packet finds its way like any other.
 Verdict Balancer::send_own(Frame& frame, const IpAddress& to, Instant now, Reason why) {
-  const auto way = network_.route(to, frame.ingress);
-  if (!way || way->local) return Verdict::drop(Reason::no_route);
+  const RouteTo* way = network_.route(to, frame.ingress);
+  if (way == nullptr || way->local) return Verdict::drop(Reason::no_route);
   Verdict verdict = fragment_to_hop(frame, sizeof(EthernetHeader), *way, now);
   if (verdict.action == Action::transmit) verdict.reason = why;
   return verdict;
@@ -1117,8 +1120,7 @@ Verdict Balancer::go_past(Service& service, Frame& frame, const PacketView& view
 
 const RouteTo* Balancer::way_of(const Connection& c, RealServer& server) {
   if (!server.is_none) return way_to(server);
-  other_way_ = network_.route(connections_.recipe(c).virtual_.address);
-  return other_way_ ? &*other_way_ : nullptr;
+  return network_.route(connections_.recipe(c).virtual_.address);
 }
 
 void Balancer::count_connection(Service& service, RealServer& server) {
@@ -1241,15 +1243,16 @@ void Balancer::count_made(RealServer& server, const Frame& frame) {
 
 const RouteTo* Balancer::way_to(RealServer& server) {
   if (server.way_generation != network_.generation()) {
-    server.way = network_.route(server.config.endpoint.address);
+    const RouteTo* way = network_.route(server.config.endpoint.address);
+    server.way = way != nullptr ? std::optional{*way} : std::nullopt;
     server.way_generation = network_.generation();  // after: route() may make a hop
   }
   return server.way ? &*server.way : nullptr;
 }
 
 const RouteTo* Balancer::way_to_client(const Connection& c) {
-  other_way_ = network_.route(c.client.address);
-  return other_way_ && !other_way_->local ? &*other_way_ : nullptr;
+  const RouteTo* way = network_.route(c.client.address);
+  return way != nullptr && !way->local ? way : nullptr;
 }
 
 // === the clock ======================================================================================================

@@ -47,8 +47,8 @@ Verdict Balancer::explain(Frame& frame, Instant now, Explanation& to) {
 }
 
 std::optional<DeviceId> Balancer::device_towards(const IpAddress& address) {
-  const auto way = network_.route(address);
-  if (!way || way->local) return {};
+  const RouteTo* way = network_.route(address);
+  if (way == nullptr || way->local) return {};
   return network_.hop(way->hop).egress;
 }
 

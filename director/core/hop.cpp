@@ -107,28 +107,32 @@ bool Network::on_link_anywhere(const IpAddress& a) const {
   return false;
 }
 
-std::optional<RouteTo> Network::route(const IpAddress& to, DeviceId scope) {
-  if (owns(to)) return RouteTo{{}, true, 65535, to};
+const RouteTo* Network::route(const IpAddress& to, DeviceId scope) {
+  if (owns(to)) {
+    found_ = {{}, true, 65535, to};
+    return &found_;
+  }
   const bool scoped = scope && !to.is_v4() && to.is_link_local();
   for (Path& r : routes_) {
     if (!r.destination.contains(to) || (scoped && r.device != scope)) continue;
     const Interface* out = find(r.device);
-    if (out == nullptr) return {};
+    if (out == nullptr) return nullptr;
     if (!out->up) continue;
     if (!r.via || r.found != generation_) {
       r.to = follow(r, r.via.value_or(to), to.family());
       r.found = generation_;  // after: follow() may make a hop
     }
-    RouteTo way = r.to;
-    if (!way.hop) return {};
+    if (!r.to.hop) return nullptr;
     if (!path_mtu_.empty())
-      if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < way.mtu) {
-        way.mtu = learnt->second.mtu;
-        way.learnt = true;
+      if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < r.to.mtu) {
+        found_ = r.to;
+        found_.mtu = learnt->second.mtu;
+        found_.learnt = true;
+        return &found_;
       }
-    return way;
+    return &r.to;
   }
-  return {};
+  return nullptr;
 }
 
 RouteTo Network::follow(const Route& route, const IpAddress& via, Family family) {

@@ -9,7 +9,8 @@
 
 namespace director {
 
-bool Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now, Verdict& verdict) {
+/// Whether the packet may take it. Changes nothing.
+bool Balancer::find_short_way(const Frame& frame, const PacketView& view, Instant now, ShortWay& found) {
   if (explains() || view.ttl <= 1) return false;
   const Interface* in = network_.find(frame.ingress);
   if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return false;
@@ -18,7 +19,7 @@ bool Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now,
   // A connection that goes on as it is.
   const auto [connection, direction] = connections_.find(view.flow, view.flow_hash);
   if (connection == nullptr) return false;
-  Connection& c = *connection;
+  const Connection& c = *connection;
   const bool request = direction == Direction::request;
   if (c.young || !c.has_request_path || connections_.is_due(c, now)) return false;
   if (view.is_tcp()) {
@@ -40,21 +41,23 @@ bool Balancer::take_short_way(Frame& frame, const PacketView& view, Instant now,
   if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return false;
   const std::size_t overhead = tunnels ? tunnel_overhead(server.config, frame.offload) : 0;
   if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return false;
+  found = {connection, &server, &forwarder, way, direction};
+  return true;
+}
 
+Verdict Balancer::take_short_way(Frame& frame, const PacketView& view, const ShortWay& short_way, Instant now) {
+  const auto& [connection, server, forwarder, way, direction] = short_way;
+  Connection& c = *connection;
   frame.resize(view.network + view.ip_length);
-  count_traffic(server, direction, 1, view.ip_length);
-  if (request) ++c.in_packets;
+  count_traffic(*server, direction, 1, view.ip_length);
+  if (direction == Direction::request) ++c.in_packets;
   if (next_tick_ == kNever) next_tick_ = now + kRateInterval;
-  c.set_timeout(server.service->timeouts[c.state]);
+  c.set_timeout(server->service->timeouts[c.state]);
   connections_.set_deadline(c, now + c.timeout());
   lower_ttl(frame.bytes(), view.network, view.family);
-  if (tunnels) {
-    verdict = tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
-    return true;
-  }
-  if (const auto* nat = std::get_if<Nat>(&forwarder)) (void)director::apply(*nat, frame, view);  // it has its transport header
-  verdict = network_.seal(frame, way->hop, now, outbox_, counters_);
-  return true;
+  if (std::holds_alternative<Tunnel>(*forwarder)) return tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
+  if (const auto* nat = std::get_if<Nat>(forwarder)) (void)director::apply(*nat, frame, view);  // it has its transport header
+  return network_.seal(frame, way->hop, now, outbox_, counters_);
 }
 
 }  // namespace director

@@ -18,7 +18,8 @@ constexpr std::size_t address_offset(Family family, AddressEnd end) {
 
 void write_ip_header(std::span<std::byte> bytes, std::size_t network, const IpFields& fields) {
   if (fields.target.family() == Family::ipv4) {
-    Ipv4Header ip{};
+    // Field by field, and summed from the same values: what has just been written isn't read again.
+    auto& ip = header_at<Ipv4Header>(bytes, network);
     ip.version_ihl = 0x45;
     ip.tos = fields.tos;
     ip.total_length = Be16{static_cast<std::uint16_t>(bytes.size() - network)};
@@ -28,8 +29,16 @@ void write_ip_header(std::span<std::byte> bytes, std::size_t network, const IpFi
     ip.protocol = fields.protocol;
     ip.source = fields.source.v4_wire();
     ip.target = fields.target.v4_wire();
-    header_at<Ipv4Header>(bytes, network) = ip;
-    fill_ip_checksum(bytes, network, Family::ipv4);
+    const auto word = [](unsigned upper, unsigned lower) { return Be16{static_cast<std::uint16_t>(upper << 8U | lower)}; };
+    ip.checksum = ChecksumSum{}
+                      .add(word(0x45, fields.tos))
+                      .add(ip.total_length)
+                      .add(ip.id)
+                      .add(ip.fragment)
+                      .add(word(fields.ttl, static_cast<std::uint8_t>(fields.protocol)))
+                      .add(fields.source)
+                      .add(fields.target)
+                      .field();
     return;
   }
   header_at<Ipv6Header>(bytes, network) = {Be32{6U << 28U | std::uint32_t{fields.tos} << 20U},

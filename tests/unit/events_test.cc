@@ -159,7 +159,7 @@ TEST_F(EventsTest, AServersNeighbourIsLostAndFound) {
   tell(SetAddresses{front, {{*IpAddress::parse("10.9.0.2"), 24}}});
   EXPECT_EQ(after(0s), "");
   // The way to the server is found out with its first packet; here it is set as that would.
-  auto route = const_cast<Network&>(balancer_.network()).route(*IpAddress::parse("10.9.0.11"));
+  const RouteTo* route = const_cast<Network&>(balancer_.network()).route(*IpAddress::parse("10.9.0.11"));
   ASSERT_TRUE(route);
   server(1).way = *route;
   server(1).way_generation = balancer_.network().generation();

@@ -153,7 +153,15 @@ class Balancer {
 
   // The way of a packet, in the order it is walked (balancer.cpp).
   void glimpse(const Frame& frame, Glimpse& seen) const;
-  bool take_short_way(Frame& frame, const PacketView& view, Instant now, Verdict& verdict);  // short_way.cpp; false: untouched
+  struct ShortWay {  // short_way.cpp
+    Connection* connection;
+    RealServer* server;
+    const Forwarder* forwarder;
+    const RouteTo* way;
+    Direction direction;
+  };
+  bool find_short_way(const Frame& frame, const PacketView& view, Instant now, ShortWay& found);
+  Verdict take_short_way(Frame& frame, const PacketView& view, const ShortWay& short_way, Instant now);
   Verdict decide(Frame& frame, const PacketView* plain, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);
   Verdict neighbour(Frame& frame, const PacketView& view, Instant now);
@@ -392,7 +400,6 @@ class Balancer {
   Classifier classes_;
   FragmentTable fragments_;
   std::vector<Glimpse> glimpses_;  // of the batch in hand
-  std::optional<RouteTo> other_way_;  // the last that is no server's own
   Outbox outbox_;
   Counters counters_;
   TrafficMeter traffic_;

@@ -93,9 +93,9 @@ class Network {
   [[nodiscard]] bool on_link(DeviceId device, const IpAddress& a) const;
   [[nodiscard]] bool on_link_anywhere(const IpAddress& a) const;
 
-  /// The way to an address; nothing: there is none. Longest prefix, then lowest metric; connected subnets come from the addresses.
-  /// `scope`: the link that a link-local address means.
-  std::optional<RouteTo> route(const IpAddress& to, DeviceId scope = {});
+  /// The way to an address; nullptr: there is none. Longest prefix, then lowest metric; connected subnets come from the addresses.
+  /// `scope`: the link that a link-local address means. True until the next call.
+  const RouteTo* route(const IpAddress& to, DeviceId scope = {});
   /// A smaller MTU on the way to `to` than the route's, learnt from ICMP; forgotten after ten minutes (RFC 1191, 6.3;
   /// RFC 8201, 4).
   void learn_path_mtu(const IpAddress& to, std::uint32_t mtu, Instant now);
@@ -168,6 +168,7 @@ class Network {
   std::vector<Hop> hops_;
   std::unordered_map<Key, HopId, KeyHash> hop_index_;
   std::unordered_map<IpAddress, PathMtu, AddressHash> path_mtu_;
+  RouteTo found_;  // by route(), where it is no path's own
   std::uint32_t generation_ = 1;
   std::uint32_t neighbour_generation_ = 1;
   Instant next_ = kNever;
