@@ -24,11 +24,12 @@ struct Preview::Copy {
     set(*servers.front(), c);
   }
   /// Who has which slot now; empty: the scheduler has none.
-  [[nodiscard]] std::vector<std::optional<Endpoint>> slots() const {
+  [[nodiscard]] std::vector<std::optional<Endpoint>> slots(const Tunables& tunables) const {
     const auto scheduler = make_scheduler(config.scheduler, config.flags);
     std::vector<RealServer*> list;
     for (const auto& s : servers) list.push_back(s.get());
     if (scheduler == nullptr) return {};
+    scheduler->tuned(tunables, list);
     scheduler->servers_changed(list);
     std::vector<std::optional<Endpoint>> owners;
     for (const RealServer* s : scheduler->slots())
@@ -78,7 +79,7 @@ Movement Preview::apply(const Change& change) {
   if (const auto* c = std::get_if<DeleteServer>(&change)) copy = find(c->service);
   if (copy == nullptr) return movement;  // nothing of the table's
 
-  const auto before = copy->slots();
+  const auto before = copy->slots(balancer_.tunables());
   if (const auto* edit = std::get_if<EditService>(&change)) copy->config = edit->config;
   if (const auto* add = std::get_if<AddServer>(&change)) copy->add(add->config);
   if (const auto* edit = std::get_if<EditServer>(&change))
@@ -87,7 +88,7 @@ Movement Preview::apply(const Change& change) {
     live(gone->service, &gone->endpoint);
     if (const auto at = copy->place_of(gone->endpoint); at != copy->servers.end()) copy->servers.erase(at);
   }
-  const auto after = copy->slots();
+  const auto after = copy->slots(balancer_.tunables());
   movement.of_slots = after.size();
   if (before.size() != after.size()) {  // another scheduler: every client is looked up anew
     movement.slots = before.empty() && std::ranges::none_of(after, [](const auto& s) { return s.has_value(); }) ? 0 : after.size();

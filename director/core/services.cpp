@@ -68,7 +68,7 @@ Result<void, Refusal> Balancer::change(const AddService& c, Instant now) {
   engines_ += config.persistence_engine.empty() ? 0 : 1;
   settle_timeouts(*service);
   service->scheduler = make_scheduler(config.scheduler, config.flags);
-  service->scheduler->tuned(tunables_);
+  service->scheduler->tuned(tunables_, {});
   service_index_[config.key] = service.get();
   services_.push_back(std::move(service));
   if (config.key.mark == 0) take_address(config.key.endpoint.address, now);
@@ -89,7 +89,7 @@ Result<void, Refusal> Balancer::change(const EditService& c, Instant) {
   settle_timeouts(*service);
   if (!same_scheduler) {
     service->scheduler = make_scheduler(c.config.scheduler, c.config.flags);
-    service->scheduler->tuned(tunables_);
+    service->scheduler->tuned(tunables_, service->pool);
     service->scheduler->servers_changed(service->pool);
   }
   ++generation_;
@@ -395,7 +395,7 @@ Result<void, Refusal> Balancer::change(const SetTunable& c, Instant now) {
   if (stood_by && !stands_by()) announce_soon(now);  // the virtual addresses are here now
   connections_.set_most(tunables_.conn_max != 0 ? std::min(options_.max_connections, static_cast<std::size_t>(tunables_.conn_max))
                                                 : options_.max_connections);
-  for (const auto& service : services_) service->scheduler->tuned(tunables_);
+  for (const auto& service : services_) service->scheduler->tuned(tunables_, service->pool);
   defend(now);
   return {};
 }

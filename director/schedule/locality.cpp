@@ -72,7 +72,7 @@ class Locality final : public Scheduler {
 
   [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
 
-  void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblc_expiration}; }
+  void tuned(const Tunables& t, ServerList) override { cache_.forgotten_after = std::chrono::seconds{t.lblc_expiration}; }
 
   void server_leaving(ServerList servers, std::size_t position) override {
     cache_.erase_if([&](const RealServer* s) { return s == servers[position]; });
@@ -106,7 +106,7 @@ class ReplicatedLocality final : public Scheduler {
 
   [[nodiscard]] std::string standing(const RealServer& s) const override { return load_by_weight(s); }
 
-  void tuned(const Tunables& t) override { cache_.forgotten_after = std::chrono::seconds{t.lblcr_expiration}; }
+  void tuned(const Tunables& t, ServerList) override { cache_.forgotten_after = std::chrono::seconds{t.lblcr_expiration}; }
 
   void server_leaving(ServerList servers, std::size_t position) override {
     cache_.erase_if([&](Set& set) {

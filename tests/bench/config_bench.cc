@@ -71,8 +71,11 @@ void find_service(benchmark::State& state, std::size_t services, bool known) {
 }
 
 /// The table of a service with Maglev hashing is filled anew when its servers change.
-void rebuild(benchmark::State& state, std::size_t servers) {
+void rebuild(benchmark::State& state, std::int64_t index, std::size_t servers) {
   const auto scheduler = make_scheduler("mh", {});
+  Tunables tunables;
+  tunables.mh_tab_index = index;
+  scheduler->tuned(tunables, {});
   std::vector<RealServer> all(servers);
   std::vector<RealServer*> list;
   for (std::size_t i = 0; i < servers; ++i) {
@@ -108,11 +111,13 @@ void add_config_benches(const Options& options) {
         ->Iterations(1)
         ->Unit(benchmark::kMillisecond);
   }
-  for (const std::size_t servers : {10U, 100U, 1000U}) {
-    const std::string name = fmt::format("maglev/rebuild/slots:4093/servers:{}", servers);
-    benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { rebuild(state, servers); })
-        ->UseManualTime()
-        ->Unit(benchmark::kMicrosecond);
+  for (const auto& [index, slots] : {std::pair{12, 4093}, {16, 65521}}) {
+    for (const std::size_t servers : {10U, 100U, 1000U}) {
+      const std::string name = fmt::format("maglev/rebuild/slots:{}/servers:{}", slots, servers);
+      benchmark::RegisterBenchmark(name.c_str(), [=, index = index](benchmark::State& state) { rebuild(state, index, servers); })
+          ->UseManualTime()
+          ->Unit(benchmark::kMicrosecond);
+    }
   }
 }
 

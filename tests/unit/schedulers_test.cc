@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <random>
+#include <ranges>
 
 #include "director/core/scheduler.h"
 #include "director/core/service.h"
@@ -53,6 +55,8 @@ class Pool {
     scheduler_->servers_changed(list_);
   }
   void changed() { scheduler_->servers_changed(list_); }
+  void tune(const Tunables& tunables) { scheduler_->tuned(tunables, list_); }
+  [[nodiscard]] std::vector<const RealServer*> slots() const { return scheduler_->slots(); }
 
  private:
   Service service_;  // servers ask only whether they have one
@@ -122,6 +126,43 @@ TEST(Maglev, PropertyFewMoveWhenOneOfAHundredLeaves) {
   std::printf("seed %u: %.2f %% had to move, %.2f %% of the others did\n", seed, 100.0 * static_cast<double>(orphans) / kClients, 100 * disturbed);
   EXPECT_NEAR(static_cast<double>(orphans) / kClients, 0.01, tolerance(0.01, 1));
   EXPECT_LT(disturbed, 0.05) << "a modulo would move 99 %";
+}
+
+TEST(Maglev, ALargerTableIsEvenForAThousandServers) {
+  Pool pool("mh", std::vector<std::uint32_t>(1000, 1));
+  const auto most_and_least = [&] {
+    std::map<const RealServer*, std::size_t> share;
+    for (const RealServer* s : pool.slots()) ++share[s];
+    EXPECT_EQ(share.size(), 1000U);
+    const auto [least, most] = std::ranges::minmax(share | std::views::values);
+    return std::pair{least, most};
+  };
+  EXPECT_EQ(pool.slots().size(), 4093U);
+  EXPECT_EQ(most_and_least(), (std::pair<std::size_t, std::size_t>{4, 5}));  // a quarter more than others
+  Tunables tunables;
+  tunables.mh_tab_index = 16;
+  pool.tune(tunables);  // at once
+  EXPECT_EQ(pool.slots().size(), 65521U);
+  EXPECT_EQ(most_and_least(), (std::pair<std::size_t, std::size_t>{65, 66}));
+  for (std::uint32_t client = 1; client < 1000; ++client) ASSERT_NE(pool.pick(client), nullptr);
+}
+
+/// The last slots are solved for; these are the tables that walking to them gave.
+TEST(Maglev, TheLastSlotsGoWhereAWalkWouldEnd) {
+  const auto digest = [](std::int64_t index, std::size_t servers) {
+    Pool pool("mh", std::vector<std::uint32_t>(servers, 1));
+    Tunables tunables;
+    tunables.mh_tab_index = index;
+    pool.tune(tunables);
+    std::uint64_t sum = 0;
+    for (const RealServer* owner : pool.slots()) sum = sum * 1'000'003 + pool.index_of(owner);
+    return sum;
+  };
+  EXPECT_EQ(digest(8, 3), 6465216042150401830U);
+  EXPECT_EQ(digest(8, 250), 68629977209150422U);
+  EXPECT_EQ(digest(12, 7), 2291888419807237700U);
+  EXPECT_EQ(digest(12, 1000), 2379688288156771917U);
+  EXPECT_EQ(digest(13, 100), 17797231984933119760U);
 }
 
 TEST(Maglev, AQuiescedServerMovesNobodyElse) {

@@ -36,8 +36,8 @@ class Scheduler {
   [[nodiscard]] virtual std::optional<std::size_t> slot_of(const FlowKey& /*flow*/) const { return {}; }
   /// Of a scheduler that hashes: whose each slot of its table is; nullptr: nobody's. Empty: it has no such table.
   [[nodiscard]] virtual std::vector<const RealServer*> slots() const { return {}; }
-  /// Before the first pick, and whenever a knob was turned.
-  virtual void tuned(const Tunables& /*tunables*/) {}
+  /// Before the first pick, and whenever a knob was turned; `servers` is the list as it is.
+  virtual void tuned(const Tunables& /*tunables*/, ServerList /*servers*/) {}
 };
 
 /// A scheduler by its ipvsadm name ("rr", "wlc", ...); nullptr if there is none.
