@@ -55,8 +55,11 @@ Verdict Balancer::take_short_way(Frame& frame, const PacketView& view, const Sho
   c.set_timeout(server->service->timeouts[c.state]);
   connections_.set_deadline(c, now + c.timeout());
   lower_ttl(frame.bytes(), view.network, view.family);
-  if (std::holds_alternative<Tunnel>(*forwarder)) return tunnel_to_hop(frame, view, outer_headers(c, *way), *way, now);
-  if (const auto* nat = std::get_if<Nat>(forwarder)) (void)director::apply(*nat, frame, view);  // it has its transport header
+  if (std::holds_alternative<Tunnel>(*forwarder)) {
+    if (const Reason r = encapsulate(frame, view, outer_headers(c, *way)); r != Reason::none) return Verdict::drop(r);
+  } else if (const auto* nat = std::get_if<Nat>(forwarder)) {
+    (void)director::apply(*nat, frame, view);  // it has its transport header
+  }
   return network_.seal(frame, way->hop, now, outbox_, counters_);
 }
 

@@ -86,7 +86,7 @@ Reason encapsulate(Frame& frame, const PacketView& view, const OuterHeaders& out
   if (frame.length - view.network + opened > kMostInPacket) return Reason::too_big;
   if (frame.push(opened) == nullptr) return Reason::no_headroom;
   const auto bytes = frame.bytes();
-  std::memmove(bytes.data(), bytes.data() + opened, view.network);  // Ethernet moves to the front
+  header_at<EthernetHeader>(bytes, 0) = header_at<EthernetHeader>(bytes, opened);
   set_ether_type(bytes, outer.remote.family());
 
   const std::size_t tunnel = view.network + ip_header;
