@@ -44,7 +44,7 @@ def measure(flows: int, repetitions: int, seconds: float, pattern: str, out: Pat
     words = [
         PROGRAM, f"--flows={flows}", f"--benchmark_filter={pattern}", f"--benchmark_repetitions={repetitions}",
         f"--benchmark_min_time={seconds}", "--benchmark_display_aggregates_only=true", "--benchmark_counters_tabular=false",
-        f"--benchmark_out={out}", "--benchmark_out_format=json",
+        f"--benchmark_out={out}", "--benchmark_out_format=json", f"--benchmark_context=commit={results.Machine.here().commit}",
     ]  # fmt: skip
     if subprocess.run(words).returncode != 0:
         sys.exit("tests/bench/run: core_bench failed")

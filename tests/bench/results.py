@@ -76,6 +76,7 @@ class Core:
 
     def __init__(self, document: dict):
         self.date = document["context"]["date"][:10]
+        self.commit = document["context"].get("commit", "unknown")
         self.load = document["context"].get("load_avg", [])
         self.runs: dict[str, list[dict]] = {}
         for run in document["benchmarks"]:
@@ -115,7 +116,7 @@ class Lab:
     def __init__(self, document: dict | None):
         self.document = document or {"rows": []}
         self.date = str(self.document.get("date", ""))[:10]
-        self.rows = {(row["work"], row["contender"]): row for row in self.document["rows"]}
+        self.rows = {(row["work"], row["contender"]): row for row in self.document["rows"] if "median" in row}
 
     def figure(self, work: str, contender: str) -> Figure | None:
         row = self.rows.get((work, contender))
@@ -201,10 +202,10 @@ def lab_rows(lab: Lab) -> list[Row]:
                                 f"≥ {limit}", "", limit, True, figure, lab.date))  # fmt: skip
     for work, text, goal, limit in (("idle", "idle", "no wake-ups but due timers; 0 % CPU", 0.0),
                                     ("start", "start, first packet forwarded after exec, 1000 services", "≤ 100 ms", 100.0)):  # fmt: skip
-        measured = [(contender, row) for (w, contender), row in lab.rows.items() if w == work]
-        if not measured:
+        ours = [(contender, row) for (w, contender), row in lab.rows.items() if w == work and "-" in contender]
+        if not ours:
             rows.append(Row(work, text, goal, "", limit, False, None))
-        for contender, row in measured:
+        for contender, row in ours:
             figure = Figure(row["median"], row["low"], row["high"])
             rows.append(Row(work, f"{text} ({contender})", goal, row["unit"], limit, False, figure, lab.date))
     return rows
@@ -313,9 +314,14 @@ def lab_table(lab: Lab) -> list[str]:
     rows = lab.document["rows"]
     if not rows:
         return ["Not measured in this run: `--lab FILE.json` shows what `testbed/lab bench --json FILE.json` wrote.", ""]
-    return table(["work", "contender", "median", "spread"],
-                 ([row["work"], PEERS.get(row["contender"], row["contender"]), f"{number(row['median'])} {row['unit']}",
-                   spread(Figure(row["median"], row["low"], row["high"]))] for row in rows))  # fmt: skip
+
+    def cells(row: dict) -> list[str]:
+        what = [row["work"], PEERS.get(row["contender"], row["contender"])]
+        if "median" not in row:
+            return [*what, row["why"], ""]
+        return [*what, f"{number(row['median'])} {row['unit']}", spread(Figure(row["median"], row["low"], row["high"]))]
+
+    return table(["work", "contender", "median", "spread"], map(cells, rows))
 
 
 def page(core: dict, lab: dict | None, instructions: dict[str, float], notes: dict[str, str], machine: Machine) -> str:
@@ -327,7 +333,7 @@ def page(core: dict, lab: dict | None, instructions: dict[str, float], notes: di
         "",
         f"Written by `tests/bench/run{' --lab FILE.json' if lab else ''}` on {datetime.date.today().isoformat()}; do not edit, see `notes.md`.",
         "",
-        f"{machine.text}. Commit {machine.commit}. Core bench of {measured.date}{load}.",
+        f"{machine.text}. Core bench of {measured.date}, commit {measured.commit}{load}.",
         "",
         "A median is of the repetitions, the spread is from the least to the most of them. Where a goal is about several benches, "
         "the slowest counts, and is named.",
