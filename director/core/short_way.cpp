@@ -9,7 +9,7 @@
 
 namespace director {
 
-/// Whether the packet may take it. Changes nothing.
+/// Whether the packet may take it. The frame and the connection stay as they are.
 bool Balancer::find_short_way(const Frame& frame, const PacketView& view, Instant now, ShortWay& found) {
   if (explains() || view.ttl <= 1) return false;
   const Interface* in = network_.find(frame.ingress);

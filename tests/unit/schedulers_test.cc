@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <random>
-#include <ranges>
 
 #include "director/core/scheduler.h"
 #include "director/core/service.h"
@@ -134,8 +133,9 @@ TEST(Maglev, ALargerTableIsEvenForAThousandServers) {
     std::map<const RealServer*, std::size_t> share;
     for (const RealServer* s : pool.slots()) ++share[s];
     EXPECT_EQ(share.size(), 1000U);
-    const auto [least, most] = std::ranges::minmax(share | std::views::values);
-    return std::pair{least, most};
+    std::pair<std::size_t, std::size_t> range{SIZE_MAX, 0};
+    for (const auto& [server, slots] : share) range = {std::min(range.first, slots), std::max(range.second, slots)};
+    return range;
   };
   EXPECT_EQ(pool.slots().size(), 4093U);
   EXPECT_EQ(most_and_least(), (std::pair<std::size_t, std::size_t>{4, 5}));  // a quarter more than others
