@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "director/net/headers.h"
+#include "director/realserver/coalesce.h"
 #include "director/realserver/failure.h"
 
 namespace director::realserver {
@@ -324,9 +325,14 @@ bool Decapsulator::receive_batch(const UniqueFd& packets) {
     ++count(fate);
     if (fate == Fate::delivered) good[taken++] = &frames_[i];
   }
-  const std::size_t refused = injector_->inject({good.data(), taken});
-  count(Fate::delivered) -= refused;
-  count(Fate::refused) += refused;
+  std::array<std::uint16_t, kBatch> stands_for;
+  const std::size_t left = coalesce(std::span{good}.first(taken), stands_for);
+  refused_.clear();
+  injector_->inject(std::span{good}.first(left), refused_);
+  for (const std::size_t place : refused_) {
+    count(Fate::delivered) -= stands_for[place];
+    count(Fate::refused) += stands_for[place];
+  }
   return static_cast<std::size_t>(n) == kBatch;
 }
 

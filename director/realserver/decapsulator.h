@@ -4,7 +4,8 @@
 // ETH_P_IPV6: behind GRO, bridges, bonds and nft's netdev ingress hook, before its prerouting hooks), reassembled by the kernel
 // if they came in IPv4 fragments, opened by decapsulate(), and handed back by an Injector. Sockets that want
 // nothing, raw ones or on a UDP port, tell the kernel that somebody serves the tunnels, so that it doesn't
-// answer "protocol unreachable" or "port unreachable". One thread, one epoll set, batches both ways.
+// answer "protocol unreachable" or "port unreachable". Segments of one connection go back joined (coalesce.h). One
+// thread, one epoll set, batches both ways.
 #pragma once
 
 #include <linux/filter.h>
@@ -76,6 +77,7 @@ class Decapsulator {
   bool running_ = true;
 
   std::array<std::uint64_t, kFates.size()> counts_{};
+  std::vector<std::size_t> refused_;  // of the batch in hand
   std::vector<std::byte> storage_;
   std::array<Frame, kBatch> frames_;
   std::array<VnetHeader, kBatch> headers_{};

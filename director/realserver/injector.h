@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "director/net/frame.h"
 #include "director/realserver/rtnetlink.h"
@@ -28,9 +29,9 @@ class Injector {
   Injector& operator=(const Injector&) = delete;
   virtual ~Injector() = default;
 
-  /// Hands over packets that start at their IP header and have headroom for a link header; says how many were
-  /// refused.
-  virtual std::size_t inject(std::span<Frame* const> packets) = 0;
+  /// Hands over packets that start at their IP header and have headroom for a link header; adds to `refused` the
+  /// places of those that the kernel wouldn't have.
+  virtual void inject(std::span<Frame* const> packets, std::vector<std::size_t>& refused) = 0;
 
   [[nodiscard]] LinkId link() const { return link_; }
   [[nodiscard]] const std::string& name() const { return name_; }

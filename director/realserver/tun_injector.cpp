@@ -24,15 +24,13 @@ class TunInjector final : public Injector {
     description_ = "TUN";
   }
 
-  std::size_t inject(std::span<Frame* const> packets) override {
-    std::size_t refused = 0;
-    for (Frame* packet : packets) {
-      VnetHeader header = to_vnet_header(packet->offload);
-      const auto bytes = packet->bytes();
+  void inject(std::span<Frame* const> packets, std::vector<std::size_t>& refused) override {
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+      VnetHeader header = to_vnet_header(packets[i]->offload);
+      const auto bytes = packets[i]->bytes();
       const std::array parts{iovec{&header, sizeof header}, iovec{bytes.data(), bytes.size()}};
-      if (::writev(fd_.get(), parts.data(), parts.size()) < 0) ++refused;
+      if (::writev(fd_.get(), parts.data(), parts.size()) < 0) refused.push_back(i);
     }
-    return refused;
   }
 
  private:

@@ -34,11 +34,10 @@ class VethInjector final : public Injector {
     mac_ = near.mac;
   }
 
-  std::size_t inject(std::span<Frame* const> packets) override {
-    std::size_t refused = 0;
-    while (!packets.empty()) {
-      const std::size_t n = std::min(packets.size(), kBatch);
-      for (std::size_t i = 0; i < n; ++i) describe(i, *packets[i]);
+  void inject(std::span<Frame* const> packets, std::vector<std::size_t>& refused) override {
+    for (std::size_t first = 0; first < packets.size(); first += kBatch) {
+      const std::size_t n = std::min(packets.size() - first, kBatch);
+      for (std::size_t i = 0; i < n; ++i) describe(i, *packets[first + i]);
       std::size_t done = 0;
       while (done < n) {
         const int sent =
@@ -46,13 +45,11 @@ class VethInjector final : public Injector {
         if (sent > 0) {
           done += static_cast<std::size_t>(sent);
         } else {  // the first one left was refused: go on behind it
+          refused.push_back(first + done);
           ++done;
-          ++refused;
         }
       }
-      packets = packets.subspan(n);
     }
-    return refused;
   }
 
  private:
