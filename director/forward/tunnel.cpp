@@ -1,8 +1,6 @@
 // VS/TUN: the outer headers, written from the inside out: what the tunnel has between the IP headers, then the outer IP header.
 #include "director/forward/tunnel.h"
 
-#include <cstring>
-
 #include "director/net/checksum.h"
 #include "director/net/ip_header.h"
 

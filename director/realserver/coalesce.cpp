@@ -71,13 +71,15 @@ bool same_headers(const Frame& a, const Segment& as, const Frame& b, const Segme
   return std::ranges::equal(options(a, as), options(b, bs));
 }
 
+ChecksumSum pseudo_sum(const Frame& packet, const Segment& s) {
+  return pseudo_header_sum(address_of(packet, s, AddressEnd::source), address_of(packet, s, AddressEnd::target), Protocol::tcp,
+                           packet.length - s.transport);
+}
+
 /// Nobody will look at it once it is part of a super-frame. One that the sender left undone is as good as right.
 bool checksum_holds(const Frame& packet, const Segment& s) {
   if (packet.offload.checksum == Offload::Checksum::partial || packet.offload.verified) return true;
-  const auto segment = packet.bytes().subspan(s.transport);
-  return pseudo_header_sum(address_of(packet, s, AddressEnd::source), address_of(packet, s, AddressEnd::target), Protocol::tcp, segment.size())
-             .add(segment)
-             .folded() == 0xffff;
+  return pseudo_sum(packet, s).add(packet.bytes().subspan(s.transport)).folded() == 0xffff;
 }
 
 /// A super-frame in the making: its first segment, with the payload of those that have joined it.
@@ -117,9 +119,7 @@ class Stream {
     const auto bytes = first_->bytes();
     set_ip_length(bytes, 0, at_.family);
     auto& tcp = header_at<TcpHeader>(bytes, at_.transport);
-    tcp.checksum = Be16::from_raw(pseudo_header_sum(address_of(*first_, at_, AddressEnd::source), address_of(*first_, at_, AddressEnd::target),
-                                                    Protocol::tcp, bytes.size() - at_.transport)
-                                      .folded());
+    tcp.checksum = Be16::from_raw(pseudo_sum(*first_, at_).folded());
     Offload& o = first_->offload;
     o = {};
     o.checksum = Offload::Checksum::partial;

@@ -64,9 +64,9 @@ class Maglev final : public Scheduler {
   }
 
   void tuned(const Tunables& tunables, ServerList servers) override {
-    if (tunables.mh_tab_index == index_) return;
-    index_ = tunables.mh_tab_index;
-    size_ = size_of(index_);
+    const std::uint32_t size = size_of(tunables.mh_tab_index);
+    if (size == size_) return;
+    size_ = size;
     servers_changed(servers);
   }
 
@@ -84,7 +84,7 @@ class Maglev final : public Scheduler {
     }
     table_.clear();
     if (divisor == 0) return;
-    const int weight_bits = static_cast<int>(index_ / 2);  // IP_VS_MH_TAB_BITS
+    const int weight_bits = static_cast<int>(std::bit_width(size_)) / 2;  // IP_VS_MH_TAB_BITS: half the index
     const int shift = std::max(static_cast<int>(std::bit_width(most / divisor)) - weight_bits, 0);
     std::vector<Turn> turns;
     for (RealServer* s : servers) {
@@ -153,8 +153,7 @@ class Maglev final : public Scheduler {
 
   bool fallback_;
   bool with_port_;
-  std::int64_t index_ = Tunables{}.mh_tab_index;
-  std::uint32_t size_ = size_of(index_);
+  std::uint32_t size_ = size_of(Tunables{}.mh_tab_index);
   std::vector<RealServer*> table_;  // empty: no server ever had a weight
 };
 

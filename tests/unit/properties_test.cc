@@ -7,6 +7,7 @@
 
 #include "director/core/balancer.h"
 #include "director/net/checksum.h"
+#include "own_frame.h"
 
 namespace director {
 namespace {
@@ -41,18 +42,7 @@ std::unique_ptr<Balancer> director_with(Method method, std::uint32_t mtu = 1500)
 /// How a sender left the transport checksum.
 enum class Sum { full, partial, none };
 
-struct Packet {
-  std::vector<std::byte> room = std::vector<std::byte>(kHeadroom + kMaxFrame);
-  Frame frame;
-
-  Packet() {
-    frame.storage = room;
-    frame.start = kHeadroom;
-    frame.ingress = DeviceId{0};
-  }
-  Packet(const Packet&) = delete;
-  Packet& operator=(const Packet&) = delete;
-
+struct Packet : OwnFrame {
   static constexpr std::size_t kNetwork = sizeof(EthernetHeader);
   static constexpr std::size_t kTransport = kNetwork + sizeof(Ipv4Header);
 

@@ -12,20 +12,13 @@
 #include "director/net/checksum.h"
 #include "director/net/headers.h"
 #include "director/net/ip_header.h"
+#include "own_frame.h"
 
 namespace director::realserver {
 namespace {
 
 /// A packet in storage of its own, which begins at its IP header as decapsulate() leaves it.
-struct Packet {
-  std::vector<std::byte> room = std::vector<std::byte>(kHeadroom + kMaxFrame);
-  Frame frame;
-  Packet() {
-    frame.storage = room;
-    frame.start = kHeadroom;
-  }
-  Packet(const Packet&) = delete;
-  Packet& operator=(const Packet&) = delete;
+struct Packet : OwnFrame {
   [[nodiscard]] std::vector<std::byte> bytes() const { return {frame.bytes().begin(), frame.bytes().end()}; }
 };
 using Packets = std::vector<std::unique_ptr<Packet>>;

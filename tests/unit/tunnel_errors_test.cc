@@ -11,6 +11,7 @@
 #include "director/forward/tunnel.h"
 #include "director/net/checksum.h"
 #include "director/net/headers.h"
+#include "own_frame.h"
 
 namespace director {
 namespace {
@@ -25,17 +26,7 @@ IpAddress address(Family family, const char* v4, const char* v6) {
   return *IpAddress::parse(family == Family::ipv4 ? v4 : v6);
 }
 
-struct Packet {
-  std::vector<std::byte> room = std::vector<std::byte>(kHeadroom + 4096);
-  Frame frame;
-  Packet() {
-    frame.storage = room;
-    frame.start = kHeadroom;
-    frame.ingress = DeviceId{0};
-  }
-  Packet(const Packet&) = delete;
-  Packet& operator=(const Packet&) = delete;
-};
+using Packet = OwnFrame;
 
 std::size_t header_size(const IpAddress& a) { return a.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header); }
 
