@@ -27,7 +27,7 @@ LAYERS = {
 ALSO = {
     "net": {"director/core/verdict.h"},  # parse_packet's error is a Reason, and there is one list of reasons
     **dict.fromkeys(("io",), {"director/log.h"}),
-    "control": {"director/log.h", "director/io/unique_fd.h"},  # whoever opens a descriptor owns one
+    "control": {"director/log.h", "director/io/unique_fd.h", "director/io/bpf_object.h"},  # descriptors and their owners
     "http": {"director/fate.h", "director/json_listing.h", "director/io/clock.h", "director/io/loop_statistics.h",
              "director/io/unique_fd.h"},
 }

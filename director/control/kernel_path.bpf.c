@@ -4,8 +4,8 @@
 //
 //   keep_for_director   on the director's packet socket: what a shortcut carries isn't copied to it
 //   forward             where frames come to the director (tcx): at an interface's entry, or at a TAP's exit, before they would be read
-//                       from it. Rewrites as the path says, and sends the frame where the director would: out of the interface, or
-//                       in by the TAP as if it had been written to it.
+//                       from it. Rewrites as the path says, puts a tunnel's header in front, and sends the frame where the director
+//                       would: out of the interface, or in by the TAP as if it had been written to it.
 //
 // Super-frames and partial checksums pass whole: the helpers know both.
 #include <linux/bpf.h>
@@ -36,6 +36,8 @@ struct place {
   __u32 headers; /* bytes before the payload, from the frame's first */
   __u32 ip_length;
   __u8 ttl;
+  __u8 tos;
+  int dont_fragment;
   int is_v4;
 };
 
@@ -60,17 +62,22 @@ static __always_inline struct path *path_of(struct __sk_buff *skb, struct place 
     key.protocol = ip.protocol;
     at->is_v4 = 1;
     at->ttl = ip.ttl;
+    at->tos = ip.tos;
+    at->dont_fragment = (ip.frag_off & bpf_htons(0x4000)) != 0;
     at->transport = ETH_HLEN + sizeof ip;
     at->ip_length = bpf_ntohs(ip.tot_len);
   } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
     struct ipv6hdr ip;
     if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof ip) < 0) return 0;
     if (ip.version != 6 || ip.hop_limit <= 1) return 0;
+    if (!ip.daddr.s6_addr32[0] && !ip.daddr.s6_addr32[1] && ip.daddr.s6_addr32[2] == bpf_htonl(0xffff)) return 0;  // looks as mapped
     __builtin_memcpy(key.source, &ip.saddr, 16);
     __builtin_memcpy(key.target, &ip.daddr, 16);
     key.protocol = ip.nexthdr;
     at->is_v4 = 0;
     at->ttl = ip.hop_limit;
+    at->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
+    at->dont_fragment = 0;
     at->transport = ETH_HLEN + sizeof ip;
     at->ip_length = bpf_ntohs(ip.payload_len) + sizeof ip;
   } else {
@@ -104,6 +111,44 @@ static __always_inline struct path *path_of(struct __sk_buff *skb, struct place 
   __u32 wire = skb->gso_size ? at->headers - ETH_HLEN + skb->gso_size : at->ip_length;
   if (wire > path->mtu) return 0;
   return path;
+}
+
+/// The outer header, as forward/tunnel.cpp writes it. The frame is as long as before if there was no room.
+static __always_inline int put_in_front(struct __sk_buff *skb, const struct path *path, const struct place *at) {
+  const int is_v4 = path->outer == 4;
+  const __u32 length = skb->len - ETH_HLEN;
+  const __be16 type = is_v4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+  const __u8 inside = at->is_v4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+  const __u8 tos = (at->tos & 3) == 3 ? at->tos & ~1 : at->tos;  // CE inside is ECT(0) outside
+
+  if (is_v4) {
+    if (length + sizeof(struct iphdr) > 65535) return -1;
+    if (bpf_skb_adjust_room(skb, sizeof(struct iphdr), BPF_ADJ_ROOM_MAC,
+                            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO) < 0)
+      return -1;
+    struct iphdr ip = {.version = 4, .ihl = 5, .tos = tos, .ttl = at->ttl - 1, .protocol = inside};
+    ip.tot_len = bpf_htons(length + sizeof ip);
+    ip.frag_off = at->dont_fragment ? bpf_htons(0x4000) : 0;
+    ip.id = at->dont_fragment ? 0 : bpf_get_prandom_u32();
+    __builtin_memcpy(&ip.saddr, path->outer_source + 12, 4);
+    __builtin_memcpy(&ip.daddr, path->outer_target + 12, 4);
+    __u32 sum = bpf_csum_diff(0, 0, (__be32 *)&ip, sizeof ip, 0);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    ip.check = ~sum;
+    bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof ip, 0);
+  } else {
+    if (length > 65535) return -1;
+    if (bpf_skb_adjust_room(skb, sizeof(struct ipv6hdr), BPF_ADJ_ROOM_MAC,
+                            BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) < 0)
+      return -1;
+    struct ipv6hdr ip = {.version = 6, .priority = tos >> 4, .flow_lbl = {tos << 4}, .nexthdr = inside, .hop_limit = at->ttl - 1};
+    ip.payload_len = bpf_htons(length);
+    __builtin_memcpy(&ip.saddr, path->outer_source, 16);
+    __builtin_memcpy(&ip.daddr, path->outer_target, 16);
+    bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof ip, 0);
+  }
+  return bpf_skb_store_bytes(skb, 12, &type, 2, 0);
 }
 
 SEC("socket")
@@ -164,6 +209,7 @@ int forward(struct __sk_buff *skb) {
   } else {
     bpf_skb_store_bytes(skb, ETH_HLEN + 7, &ttl, 1, 0);
   }
+  if (path->outer && put_in_front(skb, path, &at) < 0) return TC_ACT_SHOT;  // no memory: nobody else would carry it
   bpf_skb_store_bytes(skb, 0, path->ethernet, 12, 0);
   return bpf_redirect(path->egress, path->is_tap ? BPF_F_INGRESS : 0);
 }

@@ -1,17 +1,14 @@
-// The user's half: loads kernel_path.bpf.c, and keeps its map as the core says. Source: bpf(2), libbpf.
+// The user's half: loads kernel_path.bpf.c, and keeps its map as the core says. Source: bpf(2).
 #include "director/control/kernel_path.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <fmt/format.h>
 
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <unordered_map>
 
 #include "director/control/kernel_path_map.h"
-#include "director/io/unique_fd.h"
+#include "director/io/bpf_object.h"
 #include "director/log.h"
 
 namespace director {
@@ -21,9 +18,6 @@ constexpr std::uint8_t kProgram[] = {
 #include "kernel_path.bpf.inc"  // kernel_path.bpf.c, compiled, as numbers
 };
 
-// BPF_TCX_INGRESS and BPF_TCX_EGRESS, Linux 6.6: newer than Debian 12's headers.
-constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
-constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 constexpr Duration kCollectEvery = std::chrono::seconds(1);
 constexpr int kIdleRounds = 5;  // collections without a packet, after which a flow may walk again
 
@@ -48,7 +42,11 @@ struct FlowHash {
 
 class BpfPath final : public KernelPath {
  public:
-  Result<void> load();
+  explicit BpfPath(BpfObject object)
+      : object_(std::move(object)),
+        map_(object_.map("paths")),
+        filter_(object_.program("keep_for_director")),
+        forward_(object_.program("forward")) {}
 
   [[nodiscard]] int socket_filter() const override { return filter_; }
   void link_changed(DeviceId device, unsigned index, Entry entry) override;
@@ -67,39 +65,20 @@ class BpfPath final : public KernelPath {
     Entry entry = Entry::interface;
     UniqueFd attached;
   };
-  struct CloseObject {
-    void operator()(bpf_object* object) const { bpf_object__close(object); }
-  };
 
   void open(const Shortcut& shortcut);
   void close(const FlowKey& flow, const std::function<void(const Carried&)>& tell);
   static void account(const FlowKey& flow, Open& so_far, const path& now, const std::function<void(const Carried&)>& tell);
 
-  std::unique_ptr<bpf_object, CloseObject> object_;
-  int map_ = -1;      // all three belong to object_
-  int filter_ = -1;
-  int forward_ = -1;
+  BpfObject object_;
+  int map_;
+  int filter_;
+  int forward_;
   std::map<DeviceId, Link> links_;
   std::unordered_map<FlowKey, Open, FlowHash> open_;
   Instant next_ = kNever;
   log::Limiter errors_;
 };
-
-Result<void> BpfPath::load() {
-  libbpf_set_print(nullptr);
-  object_.reset(bpf_object__open_mem(kProgram, sizeof kProgram, nullptr));
-  if (!object_) return fail(fmt::format("the program can't be read: {}", std::strerror(errno)));
-  bpf_program* filter = bpf_object__find_program_by_name(object_.get(), "keep_for_director");
-  bpf_program* forward = bpf_object__find_program_by_name(object_.get(), "forward");
-  if (filter == nullptr || forward == nullptr) return fail(std::string{"the program is not whole"});
-  if (const int error = bpf_object__load(object_.get()); error != 0)
-    return fail(error == -EPERM ? std::string{"it needs CAP_BPF (in a container: --cap-add BPF)"}
-                                : fmt::format("the kernel refuses the program: {}", std::strerror(-error)));
-  filter_ = bpf_program__fd(filter);
-  forward_ = bpf_program__fd(forward);
-  map_ = bpf_object__find_map_fd_by_name(object_.get(), "paths");
-  return {};
-}
 
 void BpfPath::link_changed(DeviceId device, unsigned index, Entry entry) {
   Link& link = links_[device];
@@ -108,8 +87,7 @@ void BpfPath::link_changed(DeviceId device, unsigned index, Entry entry) {
   link.index = index;
   link.entry = entry;
   if (index == 0) return;
-  link.attached = UniqueFd{bpf_link_create(forward_, static_cast<int>(index),
-                                           entry == Entry::tap ? kTcxEgress : kTcxIngress, nullptr)};
+  link.attached = attach_tcx(forward_, index, entry == Entry::tap ? TcxSide::egress : TcxSide::ingress);
   if (!link.attached)
     log::info("big flows walk through the director: the kernel takes no program at the interface (tcx, Linux 6.6)",
               {{"index", index}, {"error", std::strerror(errno)}});
@@ -136,6 +114,13 @@ void BpfPath::open(const Shortcut& shortcut) {
   std::copy(shortcut.from.bytes.begin(), shortcut.from.bytes.end(), value.ethernet + 6);
   static_assert(sizeof value.here == sizeof shortcut.here.bytes);
   std::memcpy(value.here, shortcut.here.bytes.data(), sizeof value.here);
+  if (const auto& tunnel = shortcut.tunnel) {
+    const auto local = tunnel->local.bytes();
+    const auto remote = tunnel->remote.bytes();
+    value.outer = tunnel->remote.is_v4() ? 4 : 6;
+    std::copy(local.begin(), local.end(), value.outer_source);
+    std::copy(remote.begin(), remote.end(), value.outer_target);
+  }
   const path_key key = key_of(shortcut.flow);
   if (bpf_map_update_elem(map_, &key, &value, BPF_ANY) != 0) {
     if (errno != E2BIG && errors_.allow())  // E2BIG: full, this flow walks
@@ -190,9 +175,9 @@ void BpfPath::collect(Instant now, const std::function<void(const Carried&)>& te
 }  // namespace
 
 Result<std::unique_ptr<KernelPath>> KernelPath::open() {
-  auto path = std::make_unique<BpfPath>();
-  if (auto loaded = path->load(); !loaded) return Failure{loaded.error()};
-  return std::unique_ptr<KernelPath>{std::move(path)};
+  auto object = BpfObject::load(kProgram);
+  if (!object) return Failure{object.error()};
+  return std::unique_ptr<KernelPath>{std::make_unique<BpfPath>(std::move(*object))};
 }
 
 }  // namespace director

@@ -30,5 +30,7 @@ struct path {
   __u8 ethernet[12]; /* target and source MAC it leaves with */
   __u16 here[3];     /* target MAC it comes with: others aren't for the director */
   __u8 is_tap;       /* of the egress */
-  __u8 zero;
+  __u8 outer;        /* IP version of the header put in front: 4 or 6; 0: none */
+  __u8 outer_source[16];
+  __u8 outer_target[16];
 };

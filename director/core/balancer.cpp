@@ -62,8 +62,10 @@ void strip_fragment_header(Frame& frame, PacketView& view) {
   view.fragment_header = 0;
 }
 
-/// It left as one frame, and not as an answer.
-bool went_plainly(const Verdict& v) { return v.action == Action::transmit && v.reason == Reason::none; }
+/// It left as one frame or as a super-frame's segments, and not as an answer.
+bool went_plainly(const Verdict& v) {
+  return (v.action == Action::transmit && v.reason == Reason::none) || v.reason == Reason::segmented;
+}
 
 /// In later fragments, options that are not to be copied become no-ops (RFC 791, 3.1; ip_options.c, ip_options_fragment).
 void blank_uncopied_options(std::span<std::byte> options) {

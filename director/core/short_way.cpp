@@ -33,13 +33,14 @@ bool Balancer::find_short_way(const Frame& frame, const PacketView& view, Instan
   RealServer& server = *reals_[recipe.server.index];
   if (server.removed() || server.is_none || server.config.weight == 0) return false;
   const Forwarder& forwarder = request ? recipe.request : recipe.reply;
-  const bool tunnels = std::holds_alternative<Tunnel>(forwarder);
-  if (offers_shortcuts_ && !tunnels && c.in_packets >= kWalkFirst && !(request ? c.has_request_shortcut : c.has_reply_shortcut)) return false;
+  if (offers_shortcuts_ && c.in_packets >= kWalkFirst && !(request ? c.has_request_shortcut : c.has_reply_shortcut) &&
+      can_be_shortcut(forwarder, server.config))
+    return false;
 
   // A way that is known, and takes the packet whole.
   const RouteTo* way = request ? way_to(server) : way_to_client(c);
   if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return false;
-  const std::size_t overhead = tunnels ? tunnel_overhead(server.config, frame.offload) : 0;
+  const std::size_t overhead = std::holds_alternative<Tunnel>(forwarder) ? tunnel_overhead(server.config, frame.offload) : 0;
   if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return false;
   found = {connection, &server, &forwarder, way, direction};
   return true;

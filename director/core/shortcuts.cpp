@@ -11,6 +11,11 @@ bool steady(State s) { return s == State::established || s == State::udp; }
 
 }  // namespace
 
+/// A program in the kernel repeats no more of a tunnel than an IP header that says what the one inside says.
+bool Balancer::can_be_shortcut(const Forwarder& forwarder, const ServerConfig& server) const {
+  return !std::holds_alternative<Tunnel>(forwarder) || (server.tunnel_type == TunnelType::ipip && tunables_.pmtu_disc != 0);
+}
+
 void Balancer::offer_shortcuts() {
   offers_shortcuts_ = true;
   shortcut_facts_ = shortcut_facts();
@@ -25,7 +30,7 @@ void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketVi
   const bool open = is_request ? c.has_request_shortcut : c.has_reply_shortcut;
   const Forwarder& recipe = is_request ? connections_.recipe(c).request : connections_.recipe(c).reply;
   const bool plain = !view.fragment && view.transport - view.network == ip_header_size(view.family);
-  if (open || !way.hop || !plain || !steady(c.state) || std::holds_alternative<Tunnel>(recipe)) return;
+  if (open || !way.hop || !plain || !steady(c.state) || !can_be_shortcut(recipe, server_of(c).config)) return;
   const Hop& hop = network_.hop(way.hop);
   if (hop.state != Hop::State::reachable) return;
 
@@ -40,6 +45,11 @@ void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketVi
   if (const auto* nat = std::get_if<Nat>(&recipe)) {
     shortcut.rewrite = nat->end == NatEnd::target ? Shortcut::Rewrite::target : Shortcut::Rewrite::source;
     shortcut.replacement = nat->replacement;
+  } else if (const auto* tunnel = std::get_if<Tunnel>(&recipe)) {
+    const auto overhead = static_cast<std::uint32_t>(ip_header_size(tunnel->remote.family()));
+    if (way.mtu <= overhead) return;
+    shortcut.mtu -= overhead;
+    shortcut.tunnel = {way.source, tunnel->remote};
   }
   shortcut_news_.opened.push_back(shortcut);
   if (is_request)

@@ -242,15 +242,13 @@ class Director(Contender):
         """Why big flows take no shortcut through the kernel; empty when they do."""
         if self.accelerate == "off":
             return "--accelerate off"
-        if self.lab.options.mode == "tun":
-            return "VS/TUN has none"
         for line in self.lab.log_tail("director", 100).splitlines():
             if "walk through the director" in line:
                 return line.partition("walk through the director")[2].strip(" :") or line
         return ""
 
     def decapsulates(self) -> bool:
-        """Whether the servers take tunnels apart in user space, the kernel having no ipip: a second director, in effect."""
+        """Whether realserver takes tunnels apart on the servers, the kernel having no ipip."""
         return any(what.endswith(" realserver") and process.alive() for what, process in self.lab.processes.items())
 
 

@@ -77,7 +77,7 @@ def notes(result: dict) -> list[str]:
         told.append(f"Shortcuts through the kernel: {state} ({names})" if state == "active" else
                     f"No shortcuts through the kernel: {state} ({names})")
     if result["decapsulators"]:
-        told.append(f"This kernel takes no tunnels apart: a program on each server does, and its work is in the figures of "
+        told.append(f"This kernel has no ipip: realserver takes the tunnels apart on each server, and its work is in the figures of "
                     f"{', '.join(result['decapsulators'])}.")
     if any(row["work"] == "udp-small" and row["samples"] for row in result["rows"]):
         told.append("Datagrams: from one sender or two, whichever got more through. Where the kernel forwards, the sender's own call "

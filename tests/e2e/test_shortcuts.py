@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Big established flows take a shortcut through the kernel, and nobody can tell but by the speed."""
 
-import re
-
 import pytest
 
 import scenarios
 from cluster import Lab
 from conftest import PRIVATE, labs
-from tools import Download
+from tools import Download, skip_without_shortcuts, walked
 
 CAPTURE = False
-pytestmark = [labs("nat", "dr", devices=("packet", "tap")),
+pytestmark = [labs("nat", "tun", "dr", devices=("packet", "tap")),
               pytest.mark.skipif(PRIVATE, reason="without root the kernel takes no BPF programs")]
 
 SERVICE = ("-t", "10.9.0.100:80")
@@ -19,15 +17,7 @@ SERVICE = ("-t", "10.9.0.100:80")
 
 @pytest.fixture(autouse=True)
 def needs_shortcuts(lab: Lab):
-    log = lab.log_tail("director", 200)
-    if "walk through the director" in log:
-        pytest.skip(re.search(r"walk through the director.*", log)[0])
-
-
-def walked(lab: Lab) -> int:
-    """Frames the director has forwarded itself."""
-    found = re.search(r"^\s*(\d+) none\b", lab.vsadm("reasons").stdout, re.MULTILINE)
-    return int(found[1]) if found else 0
+    skip_without_shortcuts(lab)
 
 
 def service_row(lab: Lab) -> list[int]:

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import netns
+import pytest
 from cluster import SWITCH, Lab
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6, in6_getnsma, in6_getnsmac
 from scapy.layers.l2 import ARP, Ether
@@ -304,6 +306,17 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self._keyboard)
+
+
+def skip_without_shortcuts(lab: Lab) -> None:
+    if lacks := re.search(r"walk through the director.*", lab.log_tail("director", 200)):
+        pytest.skip(lacks[0])
+
+
+def walked(lab: Lab) -> int:
+    """Frames the director has forwarded itself."""
+    found = re.search(r"^\s*(\d+) none\b", lab.vsadm("reasons").stdout, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 class Capture:

@@ -17,7 +17,7 @@ constexpr int kEnough = 70;  // packets, more than have to walk
 
 class Shortcuts : public testing::Test {
  protected:
-  void begin(Method method) {
+  void begin(Method method, TunnelType type = TunnelType::ipip) {
     tell(SetDevice{DeviceId{0}, "eth0", kOwnMac, 1500, true, Stack::own});
     tell(SetAddresses{DeviceId{0}, {*Prefix::parse("10.9.0.2/24")}});
     tell(SetNeighbour{DeviceId{0}, *IpAddress::parse("10.9.0.1"), kClientMac, true});
@@ -26,6 +26,7 @@ class Shortcuts : public testing::Test {
     ServerConfig server;
     server.endpoint = method == Method::masq ? kServer : Endpoint{kServer.address, Port::of(80)};
     server.method = method;
+    server.tunnel_type = type;
     tell(AddServer{kService, server});
     balancer_.offer_shortcuts();
     news().clear();
@@ -38,7 +39,7 @@ class Shortcuts : public testing::Test {
       const auto built = build_frame(line, kClientMac, kOwnMac);
       ASSERT_TRUE(built) << built.error().message;
       std::vector<std::byte> room(kHeadroom + kMaxFrame);
-      Frame frame = frame_in(room, built->bytes);
+      Frame frame = frame_in(room, built->bytes, built->offload);
       frame.ingress = DeviceId{0};
       (void)balancer_.process(frame, now_);
       balancer_.outbox().clear();
@@ -88,11 +89,47 @@ TEST_F(Shortcuts, DirectRoutingChangesOnlyTheMac) {
   EXPECT_EQ(news().opened[0].to, kServerMac);
 }
 
-TEST_F(Shortcuts, TunnelsWalk) {
+TEST_F(Shortcuts, ATunnelPutsAHeaderInFront) {
   begin(Method::tunnel);
   client("[S]");
   client("[A]", kEnough);
-  EXPECT_TRUE(news().opened.empty());
+  ASSERT_EQ(news().opened.size(), 1U);
+  const Shortcut& there = news().opened[0];
+  EXPECT_EQ(there.rewrite, Shortcut::Rewrite::nothing);
+  ASSERT_TRUE(there.tunnel);
+  EXPECT_EQ(format_as(there.tunnel->local), "10.9.0.2");
+  EXPECT_EQ(there.tunnel->remote, kServer.address);
+  EXPECT_EQ(there.to, kServerMac);
+  EXPECT_EQ(there.mtu, 1480U) << "of what goes into it";
+}
+
+TEST_F(Shortcuts, ATunnelIsOfferedOneThoughOnlySuperFramesCome) {
+  begin(Method::tunnel);
+  client("[S]");
+  client("[A] csum=partial gso=1000 len=4000", kEnough);
+  ASSERT_EQ(news().opened.size(), 1U);
+}
+
+TEST_F(Shortcuts, OtherTunnelsWalk) {
+  for (const TunnelType type : {TunnelType::gre, TunnelType::gue}) {
+    begin(Method::tunnel, type);
+    client("[S]");
+    client("[A]", kEnough);
+    EXPECT_TRUE(news().opened.empty());
+    tell(DeleteService{kService});
+  }
+}
+
+TEST_F(Shortcuts, TunnelsThatDoNotCopyDfWalk) {
+  begin(Method::tunnel);
+  client("[S]");
+  client("[A]", kEnough);
+  news().clear();
+  tell(SetTunable{"pmtu_disc", 0});
+  EXPECT_TRUE(news().all_closed);
+  news().clear();
+  client("[A]", kEnough);
+  EXPECT_TRUE(news().empty());
 }
 
 TEST_F(Shortcuts, WhoIsNotEstablishedWalks) {

@@ -316,6 +316,7 @@ class Balancer {
   bool refused_by_defence();
 
   // Shortcuts (core/shortcuts.cpp).
+  [[nodiscard]] bool can_be_shortcut(const Forwarder& forwarder, const ServerConfig& server) const;
   void offer_shortcut(Connection& c, Direction direction, const PacketView& view, DeviceId ingress, const RouteTo& way);
   void close_shortcuts(Connection& c);
   void end_stale_shortcuts();
@@ -440,10 +441,12 @@ class Balancer {
     std::uint32_t neighbours = 0;
     std::uint64_t services = 0;
     bool has_backups = false;  // who are told by packets that walk
+    bool copies_df = true;
     friend bool operator==(const Facts&, const Facts&) = default;
   } shortcut_facts_;
   [[nodiscard]] Facts shortcut_facts() const {
-    return {network_.generation(), network_.neighbour_generation(), generation_, sync_.daemon(SyncRole::master).has_value()};
+    return {network_.generation(), network_.neighbour_generation(), generation_, sync_.daemon(SyncRole::master).has_value(),
+            tunables_.pmtu_disc != 0};
   }
   std::vector<Outbox::Entry*> later_fragments_;  // released by the first fragment in hand
 };

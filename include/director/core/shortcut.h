@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "director/base/id.h"
@@ -25,9 +26,13 @@ struct Shortcut {
   DeviceId ingress, egress;
   MacAddress here;      ///< the Ethernet target they come with
   MacAddress from, to;  ///< of the Ethernet header they leave with
-  std::uint32_t mtu = 0;  ///< IP packets (of a super-frame: each segment) above it are not for the shortcut
+  std::uint32_t mtu = 0;  ///< IP packets as they arrive (of a super-frame: each segment) above it are not for the shortcut
   Rewrite rewrite = Rewrite::nothing;
   Endpoint replacement;  ///< what the rewritten end becomes
+  struct Tunnel {
+    IpAddress local, remote;
+  };
+  std::optional<Tunnel> tunnel;  ///< the ends of the IP header to be put in front (forward/tunnel.h: ipip, DF copied)
 };
 
 /// What happened to shortcuts since the list was last emptied, in this order: all_closed, closed, opened.
