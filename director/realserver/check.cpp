@@ -469,8 +469,10 @@ class Checker {
         why.push_back(fmt::format("{} {}", name, count));
       }
     }
-    return fmt::format("{} ({}), PID {}, {} from {}: {} packets in, {} dropped{}", own.interface, own.way,
-                       own.pid, fmt::join(own.tunnels, ", "), own.input, delivered, dropped,
+    const std::string where =
+        own.user_space.empty() ? "in the kernel" : fmt::format("in user space ({})", own.user_space);
+    return fmt::format("{} ({}), PID {}, {} from {}, opened {}: {} packets in, {} dropped{}", own.interface, own.way,
+                       own.pid, fmt::join(own.tunnels, ", "), own.input, where, delivered, dropped,
                        why.empty() ? "" : fmt::format(" ({})", fmt::join(why, ", ")));
   }
 

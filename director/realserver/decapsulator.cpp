@@ -115,7 +115,7 @@ UniqueFd hold_udp_port(Port port) {
   return fd;
 }
 
-enum class Event : std::uint32_t { packets4, packets6, addresses, control, signal };
+enum class Event : std::uint32_t { packets4, packets6, addresses, rules, control, signal };
 
 void watch(int epoll, int fd, Event event) {
   epoll_event e{};
@@ -142,20 +142,20 @@ std::optional<std::size_t> network_offset(const msghdr& message) {
 
 Decapsulator::Decapsulator(ControlSocket control, const std::optional<std::string>& input, const Served& served)
     : control_(std::move(control)), input_(input.value_or("all interfaces")), storage_(kBatch * kSlot) {
-  LinkId link = 0;
   if (input) {
     const auto found = kernel_.link(*input);
     if (!found)
       throw Failure(ExitCode::usage, fmt::format("--interface {}: no such interface (see: ip link)", *input));
-    link = found->id;
+    input_link_ = found->id;
   }
   follow_addresses();
   admission_.vips = AddressSet{served.vips};
   admission_.ends = served.ends;
   silence_kernel();
   injector_ = make_injector(kernel_);
-  packets4_ = open_packet_socket(ETH_P_IP, link);
-  packets6_ = open_packet_socket(ETH_P_IPV6, link);
+  packets4_ = open_packet_socket(ETH_P_IP, input_link_);
+  packets6_ = open_packet_socket(ETH_P_IPV6, input_link_);
+  open_in_kernel();
 
   sigset_t stop;
   sigemptyset(&stop);
@@ -225,6 +225,7 @@ void Decapsulator::serve(const Served& served) {
     attach_filter(packets6_, tunnel_filter(injector_->link(), Family::ipv6, admission_.ends));
   }
   admission_.vips = AddressSet{served.vips};
+  tell_opener();
 }
 
 void Decapsulator::follow_addresses() {
@@ -245,6 +246,34 @@ void Decapsulator::read_addresses() {
   for (const LinkAddress& a : kernel_.addresses())
     if (!a.prefix.address.is_loopback()) own.push_back(a.prefix.address);
   admission_.own = AddressSet{std::move(own)};
+  tell_opener();
+}
+
+void Decapsulator::open_in_kernel() {
+  const auto out = kernel_.link(injector_->name());
+  if (!out) throw Failure(ExitCode::failed, fmt::format("{} has gone", injector_->name()));
+  auto opener = KernelOpener::open(*out);
+  if (opener)
+    opener_ = std::move(*opener);
+  else
+    opener_lacks_ = opener.error().message;
+  tell_opener();
+}
+
+/// At interfaces that have addresses: where the IP layer takes packets, behind bridges and bonds. At none while somebody filters at
+/// ingress: such rules are for the packets as they came.
+void Decapsulator::tell_opener() {
+  if (!opener_) return;
+  std::vector<LinkId> links;
+  if (!ingress_rules_.any()) {
+    const auto addresses = kernel_.addresses();
+    for (const Link& l : kernel_.links()) {
+      const bool has_address =
+          std::any_of(addresses.begin(), addresses.end(), [&](const LinkAddress& a) { return a.link == l.id; });
+      if (l.ethernet && l.id != injector_->link() && (input_link_ == 0 ? has_address : l.id == input_link_)) links.push_back(l.id);
+    }
+  }
+  opener_->admit(admission_, links);
 }
 
 // --- waiting -----------------------------------------------------------------------------------------------
@@ -255,11 +284,12 @@ void Decapsulator::run() {
   watch(epoll.get(), packets4_.get(), Event::packets4);
   watch(epoll.get(), packets6_.get(), Event::packets6);
   watch(epoll.get(), address_events_.get(), Event::addresses);
+  if (ingress_rules_.changed()) watch(epoll.get(), ingress_rules_.changed().get(), Event::rules);
   watch(epoll.get(), control_.fd(), Event::control);
   watch(epoll.get(), signals_.get(), Event::signal);
 
   while (running_) {
-    std::array<epoll_event, 5> events{};
+    std::array<epoll_event, 6> events{};
     const int n = ::epoll_wait(epoll.get(), events.data(), events.size(), -1);
     for (int i = 0; i < n; ++i) {
       switch (static_cast<Event>(events[static_cast<std::size_t>(i)].data.u32)) {
@@ -276,6 +306,9 @@ void Decapsulator::run() {
           read_addresses();
           break;
         }
+        case Event::rules:
+          tell_opener();
+          break;
         case Event::control:
           answer_requests();
           break;
@@ -403,14 +436,25 @@ void Decapsulator::answer_requests() {
 
 std::string Decapsulator::counters() const {
   std::string text;
-  for (std::size_t i = 0; i < kFates.size(); ++i)
-    if (counts_[i] != 0) text += fmt::format("count {} {}\n", kFates[i].name, counts_[i]);
+  const std::uint64_t in_kernel = opener_ ? opener_->delivered() : 0;
+  for (const auto& [fate, name, words] : kFates)
+    if (const std::uint64_t n = counts_[static_cast<std::size_t>(fate)] + (fate == Fate::delivered ? in_kernel : 0); n != 0)
+      text += fmt::format("count {} {}\n", name, n);
   return text;
+}
+
+/// Empty: plain packets are opened there.
+std::string Decapsulator::why_not_in_kernel() const {
+  if (!opener_) return opener_lacks_;
+  if (std::none_of(admission_.ends.begin(), admission_.ends.end(), [](const TunnelEnd& e) { return e.is_bare(); }))
+    return "the kernel's part is for ipip only";
+  return opener_->links() == 0 ? "somebody filters at ingress" : std::string{};
 }
 
 std::string Decapsulator::status() const {
   std::string text = fmt::format("pid {}\ninterface {}\nway {}\ninput {}\n", ::getpid(), injector_->name(),
                                  injector_->description(), input_);
+  if (const std::string why = why_not_in_kernel(); !why.empty()) text += fmt::format("user_space {}\n", why);
   for (const IpAddress& vip : admission_.vips.addresses()) text += fmt::format("vip {}\n", format_as(vip));
   for (const TunnelEnd& end : admission_.ends) text += fmt::format("tunnel {}\n", format_as(end));
   return text + counters();

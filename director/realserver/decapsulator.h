@@ -5,7 +5,8 @@
 // if they came in IPv4 fragments, opened by decapsulate(), and handed back by an Injector. Sockets that want
 // nothing, raw ones or on a UDP port, tell the kernel that somebody serves the tunnels, so that it doesn't
 // answer "protocol unreachable" or "port unreachable". Segments of one connection go back joined (coalesce.h). One
-// thread, one epoll set, batches both ways.
+// thread, one epoll set, batches both ways. Where the kernel can, a program of ours opens plain packets before they come here
+// (kernel_opener.h).
 #pragma once
 
 #include <linux/filter.h>
@@ -22,7 +23,9 @@
 #include "director/io/vnet_header.h"
 #include "director/realserver/control_socket.h"
 #include "director/realserver/decapsulate.h"
+#include "director/realserver/ingress_rules.h"
 #include "director/realserver/injector.h"
+#include "director/realserver/kernel_opener.h"
 #include "director/realserver/rtnetlink.h"
 
 namespace director::realserver {
@@ -57,18 +60,25 @@ class Decapsulator {
   void silence_kernel();
   void follow_addresses();
   void read_addresses();
+  void open_in_kernel();
+  void tell_opener();
   void receive_batches(const UniqueFd& packets);
   bool receive_batch(const UniqueFd& packets);
   Fate open_packet(std::size_t slot, const mmsghdr& received);
   void answer_requests();
+  [[nodiscard]] std::string why_not_in_kernel() const;
   [[nodiscard]] std::string status() const;
   [[nodiscard]] std::uint64_t& count(Fate fate) { return counts_[static_cast<std::size_t>(fate)]; }
 
   RtNetlink kernel_;
   ControlSocket control_;
   std::string input_;
+  LinkId input_link_ = 0;  // 0: all
   Admission admission_;
   std::unique_ptr<Injector> injector_;
+  IngressRules ingress_rules_;
+  std::unique_ptr<KernelOpener> opener_;  // none: the kernel can't
+  std::string opener_lacks_;              // why
   UniqueFd packets4_;
   UniqueFd packets6_;
   UniqueFd address_events_;

@@ -21,6 +21,7 @@ std::optional<DecapsulatorStatus> decapsulator_status() {
     if (key == "interface") status.interface = value;
     if (key == "way") status.way = value;
     if (key == "input") status.input = value;
+    if (key == "user_space") status.user_space = value;
     if (key == "vip") status.vips.push_back(value);
     if (key == "tunnel") status.tunnels.push_back(value);
     if (key == "count") {

@@ -129,7 +129,7 @@ class Wire:
             self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             self.socket.bind((interface, 0x0003))  # ETH_P_ALL
         self.socket.setblocking(False)
-        self.ethernet = bytes.fromhex((peer_mac + own_mac).replace(":", "")) + b"\x08\x00"
+        self.macs = bytes.fromhex((peer_mac + own_mac).replace(":", ""))
 
     def receive(self) -> tuple[tuple, bytes]:
         """The header, its offsets counted from the IP header, and the packet; for anything but IPv4 an empty one."""
@@ -144,7 +144,8 @@ class Wire:
     def frame(self, packet: bytes, vnet: tuple = (0, GSO_NONE, 0, 0, 0, 0)) -> bytes:
         flags, kind, length, size, start, offset = vnet
         at = start + ETHERNET if flags & NEEDS_CSUM else 0
-        return VNET.pack(flags, kind, length, size, at, offset if at else 0) + self.ethernet + packet
+        ether_type = b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
+        return VNET.pack(flags, kind, length, size, at, offset if at else 0) + self.macs + ether_type + packet
 
     def send(self, *packets: bytes) -> None:
         """Packets with complete checksums, as one burst."""

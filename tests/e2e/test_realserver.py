@@ -31,6 +31,7 @@ from tools import solicitation
 REALSERVER = BUILD / "realserver"
 VIP, VIP6 = "10.9.0.100", "fd00:9::100"
 CLIENT, GATE, SERVER = "10.7.0.1", "10.8.0.254", "10.8.0.11"
+GATE6, SERVER6 = "fd00:8::254", "fd00:8::11"
 PORT = 8080
 TEN_MEGABYTES = 10_000_000
 needs_root = pytest.mark.skipif(os.environ.get("DIRECTOR_LAB_PRIVATE") is not None, reason="needs root outside of a user namespace")
@@ -107,9 +108,12 @@ class Site:
     def down(self, *words: str) -> str:
         return succeeded(self.realserver("down", *words))
 
+    def tunnel_line(self) -> str:
+        return next(line for line in self.realserver("check").stdout.splitlines() if " tunnel " in line)
+
     def counts(self) -> dict[str, int]:
         """The decapsulator's, from check's line."""
-        line = next(line for line in self.realserver("check").stdout.splitlines() if " tunnel " in line)
+        line = self.tunnel_line()
         counted = {name: int(number) for name, number in re.findall(r"([a-z_]+) (\d+)[,)]", line.partition("dropped")[2])}
         return counted | {"delivered": int(re.search(r"(\d+) packets in", line)[1])}
 
@@ -422,6 +426,7 @@ class TestDecapsulator:
             wire.send(packet)
             assert service.recv(100) == b"hello", "an input chain is not asked"
             rules("table netdev t { chain c { type filter hook ingress device eth0 priority 0; ip protocol 4 counter drop; }; }")
+            netns.wait_until(lambda: "opened in user space" in site.tunnel_line(), 5, "the decapsulator to see the rule")
             wire.send(packet)
             rules("delete table netdev t")
             wire.send(packet)
@@ -431,6 +436,37 @@ class TestDecapsulator:
             wire.send(packet)
             counted = lambda: "packets 1" in netns.run([*netns.enter(site.server), "nft", "list", "table", "inet", "u"]).stdout  # noqa: E731
             netns.wait_until(counted, 5, "the inner packet in an input chain, by its interface")
+
+    @needs_root
+    @pytest.mark.parametrize("outer", (ipv4, ipv6), ids=("outer4", "outer6"))
+    @pytest.mark.parametrize("inner", (ipv4, ipv6), ids=("inner4", "inner6"))
+    def test_plain_packets_are_opened_in_the_kernel(self, site, outer, inner):
+        """The process is stopped: whatever still comes through, came by the kernel."""
+        netns.ip(site.gate, "address", "add", f"{GATE6}/64", "dev", "back", "nodad")
+        netns.ip(site.server, "address", "add", f"{SERVER6}/64", "dev", "eth0", "nodad")
+        vip, client = (VIP, CLIENT) if inner is ipv4 else (VIP6, "fd00:7::1")
+        ends = (GATE, SERVER) if outer is ipv4 else (GATE6, SERVER6)
+        inside = IPIP if inner is ipv4 else IPV6_IN_IPV4
+
+        def packet(text: bytes) -> bytes:
+            return outer(*ends, inside, inner(client, vip, 17, udp(client, vip, 53, text)))
+
+        site.up("--mode", "tun", "--vip", vip, "--daemon")
+        if "opened in user space" in (line := site.tunnel_line()):
+            pytest.skip(line)
+        stopped = netns.Process.of(site.pid())
+        family = socket.AF_INET if inner is ipv4 else socket.AF_INET6
+        with site.socket(site.server, family, socket.SOCK_DGRAM) as service, contextlib.closing(site.wire("back")) as wire:
+            service.bind((vip, 53))
+            stopped.signal(signal.SIGSTOP)
+            wire.send(packet(b"plain"))
+            assert service.recv(100) == b"plain"
+            wire.send(packet(b"x" * 40)[:-1])  # its headers promise more: nothing for the kernel's part
+            wire.send(packet(b"again"))
+            assert service.recv(100) == b"again"
+            stopped.signal(signal.SIGCONT)
+        counts = site.settled_counts("outer_malformed", 1)
+        assert counts == {"delivered": 2, "outer_malformed": 1}
 
     def test_in_the_foreground_it_ends_with_the_terminal(self, site):
         argv = [*netns.enter(site.server), str(REALSERVER), "up", "--mode", "tun", "--vip", VIP, "--state", str(site.state)]
