@@ -139,6 +139,7 @@ Balancer::~Balancer() = default;
 
 void Balancer::glimpse(const Frame& frame, Glimpse& seen) const {
   seen.view = {};
+  seen.place = ConnectionTable::kNowhere;
   seen.plain = options_.short_way && read_plain(frame, seen.view);
   if (seen.plain) seen.view.flow_hash = connections_.hash_of(seen.view.flow);
 }
@@ -153,21 +154,23 @@ std::span<const Balancer::Glimpse> Balancer::look_ahead(std::span<const Frame> b
   constexpr std::size_t kFitsIntoCaches = 32768;  // connections; below it only the rows are far enough to be worth it
   if (glimpses_.size() < batch.size()) glimpses_.resize(batch.size());
   for (std::size_t i = 0; i < batch.size(); ++i) glimpse(batch[i], glimpses_[i]);
-  const std::span<const Glimpse> seen = std::span{glimpses_}.first(batch.size());
+  const std::span<Glimpse> seen = std::span{glimpses_}.first(batch.size());
   if (seen.size() < 2) return seen;
   const bool is_large = connections_.size() > kFitsIntoCaches;
-  for (const auto& [view, plain] : seen)
-    if (plain && is_large) connections_.fetch_bucket(view.flow_hash);
-  for (const auto& [view, plain] : seen)
-    if (plain) connections_.fetch_first_row(view.flow_hash);
-  for (const auto& [view, plain] : seen)
-    if (plain && is_large) connections_.fetch_second_row(view.flow, view.flow_hash);
+  if (is_large)
+    for (const Glimpse& g : seen)
+      if (g.plain) connections_.fetch_bucket(g.view.flow_hash);
+  for (Glimpse& g : seen)
+    if (g.plain) g.place = connections_.fetch_first(g.view.flow_hash);
+  for (int i = 0; i < (is_large ? 2 : 1); ++i)
+    for (Glimpse& g : seen)
+      if (g.plain) g.place = connections_.fetch_next(g.view.flow, g.place);
   return seen;
 }
 
 Verdict Balancer::process(Frame& frame, const Glimpse& seen, Instant now) noexcept {
   ShortWay way;
-  const Verdict verdict = seen.plain && find_short_way(frame, seen.view, now, way) ? take_short_way(frame, seen.view, way, now)
+  const Verdict verdict = seen.plain && find_short_way(frame, seen, now, way) ? take_short_way(frame, seen.view, way, now)
                                                                                   : decide(frame, seen.plain ? &seen.view : nullptr, now);
   counters_.count(verdict.reason);
   if (explains()) tell_verdict(verdict);

@@ -38,15 +38,10 @@ std::uint32_t ConnectionTable::hash_of(std::uint32_t reference) const {
 }
 
 ConnectionTable::Found ConnectionTable::find(const FlowKey& flow, std::uint32_t hash) {
-  for (std::uint32_t reference = bucket(bucket_of(hash)); reference != kNone;) {
-    Connection& c = at(reference / 2);
-    const bool is_request = reference % 2 == 0;
-    if (c.client == (is_request ? flow.source : flow.target) && !c.is_template) {
-      const Recipe& r = recipe(c);
-      if ((is_request ? r.virtual_ == flow.target : r.real == flow.source) && r.protocol == flow.protocol)
-        return {&c, is_request ? Direction::request : Direction::reply};
-    }
-    reference = c.chain_[reference % 2];
+  for (Place place = bucket(bucket_of(hash)); place != kNowhere;) {
+    const Connection& c = at(place / 2);
+    if (is_filed(c, place, flow)) return found_at(place);
+    place = c.chain_[place % 2];
   }
   return {};
 }

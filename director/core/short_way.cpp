@@ -10,14 +10,15 @@
 namespace director {
 
 /// Whether the packet may take it. The frame and the connection stay as they are.
-bool Balancer::find_short_way(const Frame& frame, const PacketView& view, Instant now, ShortWay& found) {
+bool Balancer::find_short_way(const Frame& frame, const Glimpse& seen, Instant now, ShortWay& found) {
+  const PacketView& view = seen.view;
   if (explains() || view.ttl <= 1) return false;
   const Interface* in = network_.find(frame.ingress);
   if (in == nullptr || header_at<EthernetHeader>(frame.bytes(), 0).target != in->mac) return false;
   if (sync_.daemon(SyncRole::master) || sync_.daemon(SyncRole::backup)) return false;
 
   // A connection that goes on as it is.
-  const auto [connection, direction] = connections_.find(view.flow, view.flow_hash);
+  const auto [connection, direction] = connections_.find(view.flow, view.flow_hash, seen.place);
   if (connection == nullptr) return false;
   const Connection& c = *connection;
   const bool request = direction == Direction::request;

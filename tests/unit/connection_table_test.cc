@@ -45,6 +45,42 @@ TEST(ConnectionTable, FindsOthersByTheClientAlone) {
   EXPECT_FALSE(table.find(table.reply_flow(*c)));
 }
 
+TEST(ConnectionTable, APlaceFoundAheadFindsWhateverHasBecomeOfTheTable) {
+  ConnectionTable table(1, 100000);
+  constexpr std::uint32_t kClients = 20000;  // more than there are buckets at first: many share one
+  const auto method = [](std::uint32_t n) { return n % 2 == 0 ? Method::masq : Method::direct; };
+  std::vector<Connection*> all;
+  for (std::uint32_t n = 0; n < kClients; ++n) all.push_back(table.open(client(n).source, key(n, method(n)), at(60s)));
+  std::size_t met = 0;  // at the place that was found out
+  struct Ahead {
+    FlowKey flow;
+    std::uint32_t hash;
+    ConnectionTable::Place place;
+  };
+  std::vector<Ahead> ahead;
+  for (std::uint32_t n = 0; n < kClients; ++n)
+    for (const FlowKey& flow : {client(n), table.reply_flow(*all[n])}) {
+      const std::uint32_t hash = table.hash_of(flow);
+      const ConnectionTable::Place first = table.fetch_first(hash);
+      const ConnectionTable::Place place = table.fetch_next(flow, first);
+      ahead.push_back({flow, hash, place});
+      const auto found = table.find(flow, hash, place);
+      ASSERT_EQ(found.connection, table.find(flow).connection);
+      ASSERT_EQ(found.direction, table.find(flow).direction);
+      if (found && place / 2 == table.id_of(*found.connection).index) ++met;
+    }
+  EXPECT_GT(met, kClients) << "most stand first or second";
+
+  for (std::uint32_t n = 0; n < kClients; n += 2) table.close(*all[n]);
+  for (std::uint32_t n = 0; n < kClients; n += 4)  // others take the rows, filed by other methods
+    table.open(client(kClients + n).source, key(n, Method::direct), at(60s));
+  for (const Ahead& a : ahead) {
+    ASSERT_EQ(table.find(a.flow, a.hash, a.place).connection, table.find(a.flow).connection);
+    if (a.place == ConnectionTable::kNowhere) continue;
+    ASSERT_EQ(table.find(a.flow, a.hash, a.place ^ 2U).connection, table.find(a.flow).connection) << "somebody else's";
+  }
+}
+
 TEST(ConnectionTable, RefusesMoreThanItMayHold) {
   ConnectionTable table(1, 2);
   EXPECT_NE(open(table, 1, at(1s)), nullptr);

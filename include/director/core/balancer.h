@@ -74,6 +74,7 @@ class Balancer {
   struct Glimpse {
     PacketView view;
     bool plain = false;  ///< the view is whole
+    ConnectionTable::Place place = ConnectionTable::kNowhere;  ///< where its connection may stand
   };
   /// Looks ahead at frames that will be processed next: reads them, and what they need of a large table comes nearer, for all at once.
   /// Decides nothing. Valid until the next call.
@@ -160,7 +161,7 @@ class Balancer {
     const RouteTo* way;
     Direction direction;
   };
-  bool find_short_way(const Frame& frame, const PacketView& view, Instant now, ShortWay& found);
+  bool find_short_way(const Frame& frame, const Glimpse& seen, Instant now, ShortWay& found);
   Verdict take_short_way(Frame& frame, const PacketView& view, const ShortWay& short_way, Instant now);
   Verdict decide(Frame& frame, const PacketView* plain, Instant now);
   Verdict arp(Frame& frame, const PacketView& view, Instant now);

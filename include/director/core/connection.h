@@ -98,15 +98,34 @@ class ConnectionTable {
   [[nodiscard]] Found find(const FlowKey& flow) { return find(flow, hash_of(flow)); }
   /// REQUIRES: `hash` is hash_of(flow).
   [[nodiscard]] Found find(const FlowKey& flow, std::uint32_t hash);
+  /// Where a flow may be found: a row, and the direction that it is filed under there.
+  using Place = std::uint32_t;
+  static constexpr Place kNowhere = UINT32_MAX;
+  /// The same, and looks at `place` first; what has become of the table since that was found out does no harm.
+  [[nodiscard]] Found find(const FlowKey& flow, std::uint32_t hash, Place place) {
+    if (place != kNowhere) {
+      Connection& c = at(place / 2);
+      if (c.live && (place % 2 == 0 ? c.has_request_path : c.has_reply_path) && is_filed(c, place, flow)) return found_at(place);
+    }
+    return find(flow, hash);
+  }
   /// A look-up waits for memory: for the bucket, for its first row, and where that is another flow's for its second. These ask for each
   /// ahead, one after the other, for many flows at once; they return at once when what they read was asked for before.
   void fetch_bucket(std::uint32_t hash) const { fetch(&bucket(bucket_of(hash))); }
-  void fetch_first_row(std::uint32_t hash) const { fetch_row(bucket(bucket_of(hash))); }
-  void fetch_second_row(const FlowKey& flow, std::uint32_t hash) const {
-    const std::uint32_t reference = bucket(bucket_of(hash));
-    if (reference == kNone) return;
-    const Connection& c = at(reference / 2);
-    if (c.client != (reference % 2 == 0 ? flow.source : flow.target)) fetch_row(c.chain_[reference % 2]);
+  [[nodiscard]] Place fetch_first(std::uint32_t hash) const {
+    const Place place = bucket(bucket_of(hash));
+    fetch_row(place);
+    return place;
+  }
+  /// The likelier of a place and the next in its bucket. By arithmetic: which it is no branch could predict.
+  [[nodiscard]] Place fetch_next(const FlowKey& flow, Place place) const {
+    if (place == kNowhere) return place;
+    const Connection& c = at(place / 2);
+    const Endpoint& client = place % 2 == 0 ? flow.source : flow.target;
+    const auto other = static_cast<std::uint32_t>(-static_cast<std::int32_t>(c.client != client));
+    const Place likelier = place ^ ((place ^ c.chain_[place % 2]) & other);
+    fetch_row(likelier);
+    return likelier;
   }
   /// A new connection, filed under client -> virtual endpoint (and real -> client when masqueraded), or nullptr: the table is full.
   /// REQUIRES: not in the table yet.
@@ -202,7 +221,7 @@ class ConnectionTable {
   static constexpr Duration kSlot = std::chrono::milliseconds(125);
 
  private:
-  static constexpr std::uint32_t kNone = UINT32_MAX;
+  static constexpr std::uint32_t kNone = kNowhere;
   static constexpr std::size_t kHugePage = std::size_t{1} << 21U;
   static constexpr std::uint32_t kRows = 36864;          // of a chunk: what a huge page has room for, in whole words of `young`
   static constexpr std::uint32_t kSegment = 1U << 19U;   // buckets: a huge page
@@ -238,6 +257,16 @@ class ConnectionTable {
     return ~hash_of(flow) ^ salt;  // not where the packets' flows are
   }
   [[nodiscard]] std::uint32_t hash_of(std::uint32_t reference) const;
+  /// Whether the row at `place` is this flow's, if it is filed there at all.
+  [[nodiscard]] bool is_filed(const Connection& c, Place place, const FlowKey& flow) const {
+    const bool is_request = place % 2 == 0;
+    if (c.client != (is_request ? flow.source : flow.target) || c.is_template) return false;
+    const Recipe& r = recipe(c);
+    return (is_request ? r.virtual_ == flow.target : r.real == flow.source) && r.protocol == flow.protocol;
+  }
+  [[nodiscard]] Found found_at(Place place) const {
+    return {&at(place / 2), place % 2 == 0 ? Direction::request : Direction::reply};
+  }
   void fetch_row(std::uint32_t reference) const {
     if (reference == kNone) return;
     const Connection& c = at(reference / 2);
