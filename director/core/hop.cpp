@@ -35,18 +35,18 @@ void Network::apply(const SetDevice& change) {
   i.up = change.up;
   i.stack = change.stack;
   i.known = true;
-  rebuild_routes();
+  rebuild_paths();
 }
 
 void Network::apply(const SetAddresses& change) {
   if (change.device.index >= interfaces_.size()) interfaces_.resize(change.device.index + 1);
   interfaces_[change.device.index].addresses = change.addresses;
-  rebuild_routes();
+  rebuild_paths();
 }
 
 void Network::apply(const SetRoutes& change) {
   told_ = change.routes;
-  rebuild_routes();
+  rebuild_paths();
 }
 
 void Network::apply(const SetNeighbour& change, Instant now, Outbox& outbox) {
@@ -69,19 +69,28 @@ void Network::apply(const SetNeighbour& change, Instant now, Outbox& outbox) {
   }
 }
 
-void Network::rebuild_routes() {
-  routes_.clear();
-  for (const Route& route : told_) routes_.push_back({route, {}, 0});
+void Network::rebuild_paths() {
+  paths_.clear();
+  for (const Route& route : told_) paths_.push_back({route, {}, 0});
   for (std::uint32_t i = 0; i < interfaces_.size(); ++i) {
     for (const Prefix& p : interfaces_[i].addresses) {
       if (p.length == (p.address.is_v4() ? 32 : 128)) continue;
-      routes_.push_back({{{p.network(), p.length}, DeviceId{i}, {}, 0, 0, p.address}, {}, 0});
+      paths_.push_back({{{p.network(), p.length}, DeviceId{i}, {}, 0, 0, p.address}, {}, 0});
     }
   }
-  std::stable_sort(routes_.begin(), routes_.end(), [](const Route& a, const Route& b) {
+  std::stable_sort(paths_.begin(), paths_.end(), [](const Route& a, const Route& b) {
     return a.destination.length != b.destination.length ? a.destination.length > b.destination.length
                                                         : a.metric < b.metric;
   });
+  std::vector<Path> own;
+  for (std::uint32_t i = 0; i < interfaces_.size(); ++i)
+    for (const Prefix& p : interfaces_[i].addresses)
+      own.push_back({{{p.address, static_cast<std::uint8_t>(p.address.is_v4() ? 32 : 128)}, DeviceId{i}, {}, 0, 0, {}},
+                     {{}, true, 65535, p.address},
+                     0});
+  paths_.insert(paths_.begin(), own.begin(), own.end());
+  matches_.clear();
+  for (const Path& path : paths_) matches_.emplace_back(path.destination);
   ++generation_;
 }
 
@@ -107,30 +116,36 @@ bool Network::on_link_anywhere(const IpAddress& a) const {
   return false;
 }
 
+Network::Match::Match(const Prefix& p) : bits(std::bit_cast<Words>(p.network().bytes())), is_v4(p.address.is_v4()) {
+  const auto last = std::bit_cast<Words>(p.broadcast().bytes());
+  mask = {~(bits[0] ^ last[0]), ~(bits[1] ^ last[1])};
+}
+
 const RouteTo* Network::route(const IpAddress& to, DeviceId scope) {
-  if (owns(to)) {
-    found_ = {{}, true, 65535, to};
-    return &found_;
-  }
-  const bool scoped = scope && !to.is_v4() && to.is_link_local();
-  for (Path& r : routes_) {
-    if (!r.destination.contains(to) || (scoped && r.device != scope)) continue;
-    const Interface* out = find(r.device);
+  const auto words = std::bit_cast<Words>(to.bytes());
+  const bool is_v4 = to.is_v4();
+  const bool scoped = scope && !is_v4 && to.is_link_local();
+  for (std::size_t i = 0; i < matches_.size(); ++i) {
+    if (!matches_[i].holds(words, is_v4)) continue;
+    Path& path = paths_[i];
+    if (path.to.local) return &path.to;
+    if (scoped && path.device != scope) continue;
+    const Interface* out = find(path.device);
     if (out == nullptr) return nullptr;
     if (!out->up) continue;
-    if (!r.via || r.found != generation_) {
-      r.to = follow(r, r.via.value_or(to), to.family());
-      r.found = generation_;  // after: follow() may make a hop
+    if (!path.via || path.found != generation_) {
+      path.to = follow(path, path.via.value_or(to), to.family());
+      path.found = generation_;  // after: follow() may make a hop
     }
-    if (!r.to.hop) return nullptr;
+    if (!path.to.hop) return nullptr;
     if (!path_mtu_.empty())
-      if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < r.to.mtu) {
-        found_ = r.to;
+      if (const auto learnt = path_mtu_.find(to); learnt != path_mtu_.end() && learnt->second.mtu < path.to.mtu) {
+        found_ = path.to;
         found_.mtu = learnt->second.mtu;
         found_.learnt = true;
         return &found_;
       }
-    return &r.to;
+    return &path.to;
   }
   return nullptr;
 }

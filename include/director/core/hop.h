@@ -7,6 +7,8 @@
 // Not here: which packets go where (balancer.cpp), answers to ARP (local.h).
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <unordered_map>
@@ -147,24 +149,36 @@ class Network {
     Instant until;
   };
 
-  /// A route, and what it leads to: of one through a gateway the same for all addresses, found out once.
+  /// A route, or an address of our own; and what it leads to: of a route through a gateway the same for all addresses, found out once.
   struct Path : Route {
     RouteTo to;
     std::uint32_t found = 0;  // under which generation
+  };
+  /// The addresses a path is for, as the walk through all of them compares: every reply to a client takes it.
+  using Words = std::array<std::uint64_t, 2>;  // an address's, in the byte order of the wire
+  struct Match {
+    Words bits, mask;
+    bool is_v4;
+
+    explicit Match(const Prefix& p);
+    [[nodiscard]] bool holds(const Words& a, bool a_is_v4) const {
+      return a_is_v4 == is_v4 && (((a[0] ^ bits[0]) & mask[0]) | ((a[1] ^ bits[1]) & mask[1])) == 0;
+    }
   };
   [[nodiscard]] RouteTo follow(const Route& route, const IpAddress& via, Family family);
   HopId hop_to(DeviceId device, const IpAddress& via);
   Verdict let_wait(Frame& frame, Hop& hop, Instant now, Outbox& outbox, Counters& counters);
   void ask(Hop& hop, Instant now, Outbox& outbox);
   static void release(Hop& hop, Outbox& outbox);
-  void rebuild_routes();
+  void rebuild_paths();
   void wake_at(Instant t) {
     if (t < next_) next_ = t;
   }
 
   std::vector<Interface> interfaces_;  // by DeviceId
   std::vector<Route> told_;            // what SetRoutes said
-  std::vector<Path> routes_;           // with connected subnets, best first
+  std::vector<Path> paths_;            // own addresses, then routes and connected subnets, best first
+  std::vector<Match> matches_;         // of each path
   std::vector<Hop> hops_;
   std::unordered_map<Key, HopId, KeyHash> hop_index_;
   std::unordered_map<IpAddress, PathMtu, AddressHash> path_mtu_;
