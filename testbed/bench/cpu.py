@@ -7,17 +7,23 @@ beside the bench is taken off again, as far as /proc tells; what it disturbed in
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
+PROCESSORS = os.sysconf("SC_NPROCESSORS_ONLN")
 _KERNEL_THREADS = 2  # kthreadd
 
 
 def machine_busy() -> float:
-    """Seconds all processors together were not idle: user, nice, system, irq, softirq of proc(5)."""
+    """Seconds all processors together were not idle, from some moment on.
+
+    By what is left of the time when idle, iowait and steal (proc(5)) are taken off: idle time is measured by the kernel, while what
+    it says of user, system and interrupts is what the timer's ticks happened to meet, and misses work that comes between them.
+    """
     words = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return TICK * (sum(words[0:3]) + sum(words[5:7]))
+    return PROCESSORS * time.monotonic() - TICK * (words[3] + words[4] + words[7])
 
 
 def _processes() -> dict[int, tuple[int, int]]:
