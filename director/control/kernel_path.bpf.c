@@ -21,6 +21,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "director/control/kernel_path_map.h"
+#include "director/io/bpf_ip.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -41,12 +42,6 @@ struct place {
   int is_v4;
 };
 
-static __always_inline void as_mapped(__u8 to[16], __be32 v4) {
-  __builtin_memset(to, 0, 10);
-  to[10] = to[11] = 0xff;
-  __builtin_memcpy(to + 12, &v4, 4);
-}
-
 /// The path of a packet that may take it; 0: it is for the director, or for nobody here.
 static __always_inline struct path *path_of(struct __sk_buff *skb, struct place *at) {
   struct path_key key = {};
@@ -63,14 +58,14 @@ static __always_inline struct path *path_of(struct __sk_buff *skb, struct place 
     at->is_v4 = 1;
     at->ttl = ip.ttl;
     at->tos = ip.tos;
-    at->dont_fragment = (ip.frag_off & bpf_htons(0x4000)) != 0;
+    at->dont_fragment = (ip.frag_off & bpf_htons(IP_DF)) != 0;
     at->transport = ETH_HLEN + sizeof ip;
     at->ip_length = bpf_ntohs(ip.tot_len);
   } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
     struct ipv6hdr ip;
     if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof ip) < 0) return 0;
     if (ip.version != 6 || ip.hop_limit <= 1) return 0;
-    if (!ip.daddr.s6_addr32[0] && !ip.daddr.s6_addr32[1] && ip.daddr.s6_addr32[2] == bpf_htonl(0xffff)) return 0;  // looks as mapped
+    if (is_mapped(&ip.daddr)) return 0;
     __builtin_memcpy(key.source, &ip.saddr, 16);
     __builtin_memcpy(key.target, &ip.daddr, 16);
     key.protocol = ip.nexthdr;
@@ -107,13 +102,14 @@ static __always_inline struct path *path_of(struct __sk_buff *skb, struct place 
   __u16 to[3];
   if (bpf_skb_load_bytes(skb, 0, to, sizeof to) < 0) return 0;
   if (to[0] != path->here[0] || to[1] != path->here[1] || to[2] != path->here[2]) return 0;
-  if (at->ip_length > skb->len - ETH_HLEN) return 0;
+  if (at->ip_length > skb->len - ETH_HLEN || at->headers > at->ip_length + ETH_HLEN) return 0;
+  if (path->outer && at->ip_length > 65535 - sizeof(struct ipv6hdr)) return 0;  // it is cut for its tunnel
   __u32 wire = skb->gso_size ? at->headers - ETH_HLEN + skb->gso_size : at->ip_length;
   if (wire > path->mtu) return 0;
   return path;
 }
 
-/// The outer header, as forward/tunnel.cpp writes it. The frame is as long as before if there was no room.
+/// The outer header, as forward/tunnel.cpp writes it; fails for want of memory.
 static __always_inline int put_in_front(struct __sk_buff *skb, const struct path *path, const struct place *at) {
   const int is_v4 = path->outer == 4;
   const __u32 length = skb->len - ETH_HLEN;
@@ -122,23 +118,18 @@ static __always_inline int put_in_front(struct __sk_buff *skb, const struct path
   const __u8 tos = (at->tos & 3) == 3 ? at->tos & ~1 : at->tos;  // CE inside is ECT(0) outside
 
   if (is_v4) {
-    if (length + sizeof(struct iphdr) > 65535) return -1;
     if (bpf_skb_adjust_room(skb, sizeof(struct iphdr), BPF_ADJ_ROOM_MAC,
                             BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO) < 0)
       return -1;
     struct iphdr ip = {.version = 4, .ihl = 5, .tos = tos, .ttl = at->ttl - 1, .protocol = inside};
     ip.tot_len = bpf_htons(length + sizeof ip);
-    ip.frag_off = at->dont_fragment ? bpf_htons(0x4000) : 0;
+    ip.frag_off = at->dont_fragment ? bpf_htons(IP_DF) : 0;
     ip.id = at->dont_fragment ? 0 : bpf_get_prandom_u32();
     __builtin_memcpy(&ip.saddr, path->outer_source + 12, 4);
     __builtin_memcpy(&ip.daddr, path->outer_target + 12, 4);
-    __u32 sum = bpf_csum_diff(0, 0, (__be32 *)&ip, sizeof ip, 0);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    ip.check = ~sum;
+    ip.check = ~header_sum(&ip);
     bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof ip, 0);
   } else {
-    if (length > 65535) return -1;
     if (bpf_skb_adjust_room(skb, sizeof(struct ipv6hdr), BPF_ADJ_ROOM_MAC,
                             BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) < 0)
       return -1;
@@ -209,7 +200,7 @@ int forward(struct __sk_buff *skb) {
   } else {
     bpf_skb_store_bytes(skb, ETH_HLEN + 7, &ttl, 1, 0);
   }
-  if (path->outer && put_in_front(skb, path, &at) < 0) return TC_ACT_SHOT;  // no memory: nobody else would carry it
+  if (path->outer && put_in_front(skb, path, &at) < 0) return TC_ACT_SHOT;  // the director has no copy of it
   bpf_skb_store_bytes(skb, 0, path->ethernet, 12, 0);
   return bpf_redirect(path->egress, path->is_tap ? BPF_F_INGRESS : 0);
 }

@@ -15,6 +15,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "director/io/bpf_ip.h"
 #include "director/realserver/kernel_opener_map.h"
 
 // Linux 6.3: newer than Debian 12's headers.
@@ -51,10 +52,6 @@ struct layer {
   __u8 ecn;
 };
 
-static __always_inline int is_mapped(const struct in6_addr *a) {
-  return !a->s6_addr32[0] && !a->s6_addr32[1] && a->s6_addr32[2] == bpf_htonl(0xffff);
-}
-
 /// 0: it isn't one, or its source is nobody's.
 static __always_inline int read4(struct __sk_buff *skb, __u32 at, int is_outer, struct layer *layer) {
   struct iphdr ip;
@@ -62,15 +59,9 @@ static __always_inline int read4(struct __sk_buff *skb, __u32 at, int is_outer, 
   if (ip.version != 4 || ip.ihl != 5 || bpf_ntohs(ip.tot_len) != skb->len - at) return 0;
   if (is_outer) {
     const __u8 first = ((const __u8 *)&ip.saddr)[0];
-    if (ip.frag_off & bpf_htons(0x3fff) || first >= 224 || !ip.saddr) return 0;
-    __u32 sum = bpf_csum_diff(0, 0, (__be32 *)&ip, sizeof ip, 0);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    if (sum != 0xffff) return 0;
+    if (ip.frag_off & bpf_htons(0x3fff) || first >= 224 || !ip.saddr || header_sum(&ip) != 0xffff) return 0;
   }
-  __builtin_memset(layer->target.bytes, 0, 10);
-  layer->target.bytes[10] = layer->target.bytes[11] = 0xff;
-  __builtin_memcpy(layer->target.bytes + 12, &ip.daddr, 4);
+  as_mapped(layer->target.bytes, ip.daddr);
   layer->size = sizeof ip;
   layer->protocol = ip.protocol;
   layer->ecn = ip.tos & 3;

@@ -184,7 +184,7 @@ def core_rows(core: Core) -> list[Row]:
     if stall is not None:  # what varies is the longest of a run, interruptions included
         name = next(name for name in core.runs if name.startswith("growth/") and plain(name) == stall.of and "flows:10000000" in name)
         stall.low, stall.high = core.figure(name, "run_least_us").median, core.figure(name, "run_most_us").median
-    rows.append(row("growth-stall", "growing the table to 10 M connections, longest stall", "≤ 1 ms", "µs", 1000, stall))
+    rows.append(row("growth-stall", "growing the table to 10 M connections, longest stall (spread: of single runs, interruptions and all)", "≤ 1 ms", "µs", 1000, stall))
     rows.append(row("maglev", "Maglev rebuild, 1000 servers, 65521 slots (the kernel's prime next to 65537)", "≤ 1 ms, outside the packet path", "µs", 1000,
                     core.time("maglev/rebuild/slots:65521/servers:1000")))  # fmt: skip
     return rows
