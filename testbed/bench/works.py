@@ -25,7 +25,7 @@ from bench.flood import SIZE
 HERE = Path(__file__).parent
 WRK = ("-t1", "-c32")  # one thread keeps 32 connections busy: the other processor is the servers' and the director's
 SERVICES = 1000  # of `start`
-ETH_P_IP = 0x0800
+ETH_P_ALL = 0x0003
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,8 @@ def start(made: Contender, plan: Plan) -> Sample:
     try:
         for server in topology.servers:
             with netns.inside(lab.namespace(server.name)):
-                one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_IP))
-            one.bind((server.links[0].interface, ETH_P_IP))
+                one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))  # before realserver's program
+            one.bind((server.links[0].interface, ETH_P_ALL))
             sockets.append(one)
         with netns.inside(lab.namespace("client")):
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

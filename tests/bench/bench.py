@@ -88,8 +88,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="no table above a million flows, fewer repetitions, no RESULTS.md")
     parser.add_argument("--filter", default=".", metavar="REGEX", help="only benches whose names match; no RESULTS.md")
     parser.add_argument("--repetitions", type=int, metavar="N", help="of each bench (default 5; --quick: 3)")
-    parser.add_argument("--lab", type=Path, metavar="FILE.json", help="also show what `testbed/lab bench --json FILE.json` measured")
-    parser.add_argument("--core", type=Path, metavar="FILE.json", help="show what an earlier run measured, instead of measuring")
+    parser.add_argument("--lab", type=Path, nargs="+", metavar="FILE.json", default=[],
+                        help="also show what `testbed/lab bench --json FILE.json` measured")  # fmt: skip
+    parser.add_argument("--core", type=Path, nargs="+", metavar="FILE.json",
+                        help="show what earlier runs measured, instead of measuring; what is in several, is taken from the last")  # fmt: skip
     parser.add_argument("--instructions", action="store_true",
                         help="count instructions a packet with callgrind, of the benches --filter selects")  # fmt: skip
     parser.add_argument("--profiles", type=Path, metavar="FOLDER", help="with --instructions: keep callgrind's files, for callgrind_annotate")
@@ -102,16 +104,17 @@ def main() -> None:
         if options.filter == ".":
             (BUILD / "instructions.json").write_text(json.dumps({count.name: count.instructions for count in counts}, indent=1))
         return
-    core = options.core or BUILD / "core.json"
+    partial = options.quick or options.filter != "."
+    core = options.core or [BUILD / ("part.json" if partial else "core.json")]
     if options.core is None:
         repetitions = options.repetitions or (3 if options.quick else 5)
-        measure(QUICK if options.quick else LARGE, repetitions, 0.05 if options.quick else 0.1, options.filter, core)
-    if options.quick or options.filter != ".":
+        measure(QUICK if options.quick else LARGE, repetitions, 0.05 if options.quick else 0.1, options.filter, core[0])
+    if partial:
         return
     counted = BUILD / "instructions.json"
     text = results.page(
-        core=json.loads(core.read_text()),
-        lab=json.loads(options.lab.read_text()) if options.lab else None,
+        core=[json.loads(file.read_text()) for file in core],
+        lab=[json.loads(file.read_text()) for file in options.lab],
         instructions=json.loads(counted.read_text()) if counted.exists() else {},
         notes=results.read_notes(BENCH / "notes.md"),
         machine=results.Machine.here(),

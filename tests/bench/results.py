@@ -64,7 +64,7 @@ class Machine:
         return Machine(
             f"{cpu}, {os.cpu_count()} cores, {round(int(memory[1]) / 2**20) if memory else '?'} GiB; Linux {platform.release()}; "
             f"{compiler[0] if compiler else 'compiler unknown'}",
-            (commit or "unknown") + (", with changes that aren't committed" if edited else ""),
+            (commit or "unknown") + (" and changes that aren't committed" if edited else ""),
         )
 
 
@@ -72,17 +72,20 @@ class Machine:
 
 
 class Core:
-    """What core_bench wrote: the counters of each repetition, by the bench's name."""
+    """What runs of core_bench wrote: the counters of each repetition, by the bench's name; of the last run that has it."""
 
-    def __init__(self, document: dict):
-        self.date = document["context"]["date"][:10]
-        self.commit = document["context"].get("commit", "unknown")
-        self.load = document["context"].get("load_avg", [])
+    def __init__(self, documents: list[dict]):
+        self.date = documents[-1]["context"]["date"][:10]
+        self.commits = ", ".join(dict.fromkeys(document["context"].get("commit", "unknown") for document in documents))
+        self.load = [document["context"]["load_avg"][0] for document in documents if document["context"].get("load_avg")]
         self.runs: dict[str, list[dict]] = {}
-        for run in document["benchmarks"]:
-            if run["run_type"] == "iteration" and not run.get("error_occurred"):
-                name = re.sub(r"(/iterations:\d+|/repeats:\d+|/manual_time)+$", "", run["name"])
-                self.runs.setdefault(name, []).append(run)
+        for document in documents:
+            runs: dict[str, list[dict]] = {}
+            for run in document["benchmarks"]:
+                if run["run_type"] == "iteration" and not run.get("error_occurred"):
+                    name = re.sub(r"(/iterations:\d+|/repeats:\d+|/manual_time)+$", "", run["name"])
+                    runs.setdefault(name, []).append(run)
+            self.runs |= runs
 
     def figure(self, name: str, counter: str) -> Figure | None:
         samples = [run[counter] for run in self.runs.get(name, []) if counter in run]
@@ -111,12 +114,12 @@ def plain(name: str) -> str:
 
 
 class Lab:
-    """What `testbed/lab bench --json` wrote."""
+    """What runs of `testbed/lab bench --json` wrote; each row of the last run that measured it."""
 
-    def __init__(self, document: dict | None):
-        self.document = document or {"rows": []}
-        self.date = str(self.document.get("date", ""))[:10]
-        self.rows = {(row["work"], row["contender"]): row for row in self.document["rows"] if "median" in row}
+    def __init__(self, documents: list[dict]):
+        self.date = str(documents[-1].get("date", ""))[:10] if documents else ""
+        self.all_rows = {(row["work"], row["contender"]): row for document in documents for row in document["rows"]}
+        self.rows = {place: row for place, row in self.all_rows.items() if "median" in row}
 
     def figure(self, work: str, contender: str) -> Figure | None:
         row = self.rows.get((work, contender))
@@ -311,7 +314,7 @@ def other_table(core: Core) -> list[str]:
 
 
 def lab_table(lab: Lab) -> list[str]:
-    rows = lab.document["rows"]
+    rows = list(lab.all_rows.values())
     if not rows:
         return ["Not measured in this run: `--lab FILE.json` shows what `testbed/lab bench --json FILE.json` wrote.", ""]
 
@@ -324,16 +327,16 @@ def lab_table(lab: Lab) -> list[str]:
     return table(["work", "contender", "median", "spread"], map(cells, rows))
 
 
-def page(core: dict, lab: dict | None, instructions: dict[str, float], notes: dict[str, str], machine: Machine) -> str:
+def page(core: list[dict], lab: list[dict], instructions: dict[str, float], notes: dict[str, str], machine: Machine) -> str:
     measured, wire = Core(core), Lab(lab)
     rows = core_rows(measured) + lab_rows(wire)
-    load = f", load average {measured.load[0]:.1f} when it began" if measured.load else ""
+    load = f", load average {' and '.join(f'{one:.1f}' for one in measured.load)} when it began" if measured.load else ""
     lines = [
         "# What was measured",
         "",
         f"Written by `tests/bench/run{' --lab FILE.json' if lab else ''}` on {datetime.date.today().isoformat()}; do not edit, see `notes.md`.",
         "",
-        f"{machine.text}. Core bench of {measured.date}, commit {measured.commit}{load}.",
+        f"{machine.text}. Core bench of {measured.date}, commit {measured.commits}{load}.",
         "",
         "A median is of the repetitions, the spread is from the least to the most of them. Where a goal is about several benches, "
         "the slowest counts, and is named.",
