@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>  // libbpf_num_possible_cpus
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 
@@ -76,12 +77,13 @@ void BpfOpener::admit(const Admission& admission, const std::vector<LinkId>& lin
   setting_.opens6 = opens(TunnelEnd::Kind::sit) ? 1 : 0;
   bpf_map_update_elem(settings_, &kOnly, &setting_, BPF_ANY);
 
-  std::erase_if(attached_, [&](const auto& at) { return std::find(links.begin(), links.end(), at.first) == links.end(); });
-  if (setting_.opens4 == 0 && setting_.opens6 == 0) attached_.clear();
-  else
-    for (const LinkId link : links)
-      if (!attached_.contains(link))
-        if (UniqueFd fd = attach_tcx(program_, static_cast<unsigned>(link), TcxSide::ingress)) attached_.emplace(link, std::move(fd));
+  const bool opens_any = setting_.opens4 != 0 || setting_.opens6 != 0;
+  std::erase_if(attached_, [&](const auto& at) { return !opens_any || std::find(links.begin(), links.end(), at.first) == links.end(); });
+  if (!opens_any) return;
+  for (const LinkId link : links) {
+    if (attached_.contains(link)) continue;
+    if (UniqueFd fd = attach_tcx(program_, static_cast<unsigned>(link), TcxSide::ingress)) attached_.emplace(link, std::move(fd));
+  }
 }
 
 std::uint64_t BpfOpener::delivered() const {
