@@ -23,6 +23,7 @@ from pathlib import Path
 import netns
 import pytest
 from cluster import SWITCH, Lab
+from encapsulator import PACKET_VNET_HDR, SOL_PACKET
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6, in6_getnsma, in6_getnsmac
 from scapy.layers.l2 import ARP, Ether
 from topology import Link
@@ -320,12 +321,14 @@ def walked(lab: Lab) -> int:
 
 
 class Capture:
-    """Frames as they arrive at a node's interface, from a packet socket opened at once."""
+    """Frames as they arrive at a node's interface, from a packet socket opened at once. `described`: behind struct virtio_net_hdr."""
 
-    def __init__(self, lab: Lab, node: str, interface: str):
+    def __init__(self, lab: Lab, node: str, interface: str, described: bool = False):
         with netns.inside(lab.namespace(node)):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            if described:
+                self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
             self._socket.bind((interface, ETH_P_ALL))
         self._socket.setblocking(False)
 
