@@ -21,11 +21,11 @@ import netns
 from bench.contenders import DNS, CantRun, Contender, Director
 from bench.cpu import Meter
 from bench.flood import SIZE
+from watch import ETH_P_ALL
 
 HERE = Path(__file__).parent
 WRK = ("-t1", "-c32")  # one thread keeps 32 connections busy: the other processor is the servers' and the director's
 SERVICES = 1000  # of `start`
-ETH_P_ALL = 0x0003
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import netns
 from cluster import Lab
 from conftest import PRIVATE, labs
-from encapsulator import Wire, ipv6, udp
+from encapsulator import ETHERNET, Wire, ipv6, udp
 from tools import Capture, skip_without_shortcuts, walked
 from topology import in_url
 
@@ -22,7 +22,7 @@ def needs_shortcuts(lab: Lab):
     skip_without_shortcuts(lab)
 
 
-ETHERNET, IP4, IP6 = 14, 20, 40
+IP4, IP6 = 20, 40
 
 
 def without_ids(frame: bytes) -> bytes:
