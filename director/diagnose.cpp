@@ -82,7 +82,7 @@ void answers_go_past(const Service& service, const RealServer& server, const See
 /// Outer headers take room that large packets don't have.
 void narrow_tunnel(Balancer& balancer, const Service& service, const RealServer& server, Findings& into) {
   if (server.config.method != Method::tunnel || !server.way || server.way->local) return;
-  const std::size_t overhead = tunnel_overhead(server.config, Offload{});
+  const std::size_t overhead = tunnel_overhead(server.outer, Offload{});
   const std::uint64_t too_big = balancer.counters()[Reason::too_big];
   if (too_big == 0 || server.way->mtu >= 1500 + overhead) return;
   into.push_back({Weight::look, fmt::format("{} of {}", format_as(server.config.endpoint), name_of(service.key())),

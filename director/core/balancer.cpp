@@ -612,7 +612,7 @@ Verdict Balancer::relay_icmp_error(Connection& connection, Frame& frame, const P
   const Forwarder& recipe = connections_.recipe(connection).request;
   if (const auto* nat = std::get_if<Nat>(&recipe)) translate_icmp_error(*nat, frame, view, quoted);
   if (std::holds_alternative<Tunnel>(recipe))
-    return tunnel_to_hop(frame, view, outer_headers(connection, *way), *way, now);
+    return tunnel_to_hop(frame, view, server, connections_.flow(connection), *way, now);
   return forward_to_hop(frame, view, *way, now);
 }
 
@@ -681,7 +681,7 @@ Verdict Balancer::tunnel_error(Frame& frame, const PacketView& view, const Quote
     // route it has cached, which doesn't learn: the first narrowing shows when a packet has fetched the route that does.
     const bool cached = as_kernel && server.way && !server.way->learnt;
     const RouteTo* way = cached ? &*server.way : way_to(server);
-    const std::size_t overhead = as_kernel ? sizeof(Ipv4Header) : tunnel_overhead(server.config, frame.offload);
+    const std::size_t overhead = as_kernel ? sizeof(Ipv4Header) : tunnel_overhead(server.outer, frame.offload);
     RouteTo narrow;
     narrow.mtu = told;
     const std::size_t mtu = mtu_inside(way != nullptr ? *way : narrow, overhead, quoted.inner.family);
@@ -722,7 +722,7 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
   if (explains()) tell_forwarding(connection, Direction::request, frame);
   const Forwarder& recipe = connections_.recipe(connection).request;
   const auto* tunnel = std::get_if<Tunnel>(&recipe);
-  const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.config, frame.offload) : 0;
+  const std::size_t overhead = tunnel != nullptr ? tunnel_overhead(server.outer, frame.offload) : 0;
   const std::size_t mtu = mtu_inside(*way, overhead, view.family);
   if (mtu == 0) return Verdict::drop(Reason::too_big);
   const bool honour_df = tunnel == nullptr || tunables_.pmtu_disc != 0 || view.family == Family::ipv6;
@@ -730,8 +730,8 @@ Verdict Balancer::forward_request(Connection& connection, Frame& frame, const Pa
     return answer_client(connection, frame, view,
                          icmp_error(view.family, Complaint::too_big, static_cast<std::uint32_t>(mtu)),
                          Reason::too_big, now);
-  if (tunnel != nullptr && tunables_.mss_clamp != 0) clamp_mss(frame, view, server.config, way->mtu);
-  if (tunnel != nullptr) return cut_and_tunnel(frame, view, outer_headers(connection, *way), *way, now);
+  if (tunnel != nullptr && tunables_.mss_clamp != 0) clamp_mss(frame, view, server.outer, way->mtu);
+  if (tunnel != nullptr) return cut_and_tunnel(frame, view, server, connections_.flow(connection), *way, now);
   if (const auto* nat = std::get_if<Nat>(&recipe)) {
     if (const Reason r = translate(*nat, frame, view); r != Reason::none) return Verdict::drop(r);
   }
@@ -806,26 +806,6 @@ std::size_t Balancer::mtu_inside(const RouteTo& way, std::size_t overhead, Famil
   return floor ? std::max<std::size_t>(way.mtu - overhead, least_mtu(Family::ipv6)) : way.mtu - overhead;
 }
 
-/// What is to stand in front of a connection's packets on their way to its real server.
-OuterHeaders Balancer::outer_headers(const Connection& connection, const RouteTo& way) {
-  const ServerConfig& server = server_of(connection).config;
-  OuterHeaders outer = outer_headers(server, std::get<Tunnel>(connections_.recipe(connection).request).remote, way);
-  if (outer.type == TunnelType::gue) outer.source_port = gue_port(connections_.flow(connection));
-  return outer;
-}
-
-OuterHeaders Balancer::outer_headers(const ServerConfig& server, const IpAddress& remote, const RouteTo& way) {
-  OuterHeaders outer;
-  outer.local = way.source;
-  outer.remote = remote;
-  outer.type = server.tunnel_type;
-  outer.checksum = server.tunnel_checksum;
-  outer.target_port = server.tunnel_port;
-  outer.copy_df = tunables_.pmtu_disc != 0;
-  outer.id = next_ip_id();
-  return outer;
-}
-
 /// As the kernel's udp_flow_src_port(): some ephemeral port, the same for all packets of a flow. Multiplied, so that the port doesn't
 /// give the table's key away.
 Port Balancer::gue_port(const FlowKey& flow) const {
@@ -837,31 +817,30 @@ Port Balancer::gue_port(const FlowKey& flow) const {
 
 /// A SYN into a tunnel: both ends shall agree on segments that fit, where path MTU discovery's ICMP may not get through. The server's
 /// own offer, in its SYN+ACK, doesn't pass here; servers that offer no more than they were offered, and the replies, are covered.
-void Balancer::clamp_mss(Frame& frame, const PacketView& view, const ServerConfig& server, std::size_t path_mtu) const {
+void Balancer::clamp_mss(Frame& frame, const PacketView& view, const OuterHeaders& outer, std::size_t path_mtu) const {
   if (!view.is_tcp() || !view.has_transport || (view.tcp_flags & TcpHeader::kSyn) == 0) return;
   Offload worst;
   worst.checksum = Offload::Checksum::partial;  // segments that leave it to the far end are the largest
-  const std::size_t headers = tunnel_overhead(server, worst) + ip_header_size(view.family) + sizeof(TcpHeader);
+  const std::size_t headers = tunnel_overhead(outer, worst) + ip_header_size(view.family) + sizeof(TcpHeader);
   if (path_mtu > headers) lower_mss(frame, view, static_cast<std::uint16_t>(std::min<std::size_t>(path_mtu - headers, 65535)));
 }
 
-Verdict Balancer::tunnel_to_hop(Frame& frame, const PacketView& view, const OuterHeaders& outer, const RouteTo& way,
+Verdict Balancer::tunnel_to_hop(Frame& frame, const PacketView& view, const RealServer& server, const FlowKey& flow, const RouteTo& way,
                                 Instant now) {
-  if (const Reason r = encapsulate(frame, view, outer); r != Reason::none) return Verdict::drop(r);
+  if (const Reason r = put_in_tunnel(frame, view, server, flow); r != Reason::none) return Verdict::drop(r);
   return fragment_to_hop(frame, view.network, way, now);
 }
 
 /// A super-frame can't be described inside a tunnel: its segments are cut here and tunnelled one by one.
-Verdict Balancer::cut_and_tunnel(Frame& frame, const PacketView& view, OuterHeaders outer, const RouteTo& way,
+Verdict Balancer::cut_and_tunnel(Frame& frame, const PacketView& view, const RealServer& server, const FlowKey& flow, const RouteTo& way,
                                  Instant now) {
-  if (!is_super(frame)) return tunnel_to_hop(frame, view, outer, way, now);
+  if (!is_super(frame)) return tunnel_to_hop(frame, view, server, flow, way, now);
   const std::size_t count = segment_count(frame, payload_offset(frame, view));
   for (std::size_t i = 0; i < count; ++i) {
     Outbox::Entry& entry =
         outbox_.add_entry(payload_offset(frame, view) + frame.offload.segment_size, DeviceId{});
     cut_segment(frame, view.network, view.transport, i, entry.frame);
-    outer.id = next_ip_id();
-    const Verdict verdict = tunnel_to_hop(entry.frame, view, outer, way, now);
+    const Verdict verdict = tunnel_to_hop(entry.frame, view, server, flow, way, now);
     if (verdict.action == Action::transmit) entry.egress = verdict.egress;
     if (verdict.reason != Reason::none) counters_.count(verdict.reason);
   }
@@ -1250,6 +1229,7 @@ const RouteTo* Balancer::way_to(RealServer& server) {
   if (server.way_generation != network_.generation()) {
     const RouteTo* way = network_.route(server.config.endpoint.address);
     server.way = way != nullptr ? std::optional{*way} : std::nullopt;
+    server.outer = {way != nullptr ? way->source : IpAddress{}, server.config, tunables_.pmtu_disc != 0};
     server.way_generation = network_.generation();  // after: route() may make a hop
   }
   return server.way ? &*server.way : nullptr;

@@ -161,17 +161,15 @@ void Balancer::send_check(RealServer& server, std::uint8_t flags, std::string_vi
   tcp.window = Be16{(flags & TcpHeader::kRst) != 0 ? std::uint16_t{0} : std::uint16_t{65535}};
   header_at<TcpHeader>(bytes, transport) = tcp;
   std::ranges::copy(std::as_bytes(std::span{text}), bytes.begin() + static_cast<long>(transport + sizeof tcp));
-  IpFields ip{health.self.address, health.asked.address, Protocol::tcp};
+  IpFields ip{Protocol::tcp};
   ip.dont_fragment = true;
-  write_ip_header(bytes, sizeof(EthernetHeader), ip);
+  write_ip_header(bytes, sizeof(EthernetHeader), {health.self.address, health.asked.address}, ip);
   const FlowKey flow{health.self, health.asked, Protocol::tcp};
   write_tcp_checksum(bytes, transport, flow);
 
   Verdict verdict = Verdict::drop(Reason::no_route);
   if (server.config.method == Method::tunnel) {
-    OuterHeaders outer = outer_headers(server.config, server.config.endpoint.address, *way);
-    outer.source_port = gue_port(flow);
-    verdict = tunnel_to_hop(frame, *parse_packet(frame), outer, *way, now);
+    verdict = tunnel_to_hop(frame, *parse_packet(frame), server, flow, *way, now);
   } else {
     verdict = seal(frame, *way, now);
   }

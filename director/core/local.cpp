@@ -137,11 +137,11 @@ Reason write_icmp_error(Frame& frame, const PacketView& view, IcmpError error, c
   std::memmove(bytes.data(), bytes.data() + headers, view.network);
   set_ether_type(bytes, view.family);
 
-  IpFields ip{source, view.flow.source.address, icmp_protocol(view.family), kOwnTtl};
+  IpFields ip{icmp_protocol(view.family), kOwnTtl};
   // A message about a packet keeps its precedence and takes its delay bits no further: icmp.c, RFC 1812, 4.3.2.5.
   if (view.family == Family::ipv4) ip.tos = static_cast<std::uint8_t>((view.tos & 0x1eU) | 0xc0U);
   ip.id = id;
-  write_ip_header(bytes, view.network, ip);
+  write_ip_header(bytes, view.network, {source, view.flow.source.address}, ip);
   PacketView message = view;
   message.transport = static_cast<std::uint32_t>(view.network + ip_header_size(view.family));
   header_at<IcmpHeader>(bytes, message.transport) = {error.type, error.code, Be16{0},
@@ -189,9 +189,9 @@ void write_reset(Frame& frame, const PacketView& view) {
   frame.offload = {};
   const auto bytes = frame.bytes();
   const FlowKey back = view.flow.reversed();
-  IpFields ip{back.source.address, back.target.address, Protocol::tcp, kOwnTtl, view.tos, true};
+  IpFields ip{Protocol::tcp, kOwnTtl, view.tos, true};
   ip.tos &= static_cast<std::uint8_t>(~kEcnMask);  // ip_output.c, ip_reply_arg; tcp_ipv6.c: a refusal takes no part in ECN
-  write_ip_header(bytes, view.network, ip);
+  write_ip_header(bytes, view.network, {back.source.address, back.target.address}, ip);
 
   const std::size_t at = view.network + ip_header_size(view.family);
   TcpHeader reset{};

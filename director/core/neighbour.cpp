@@ -19,8 +19,8 @@ constexpr IpAddress kListenerRouters = IpAddress::v6({0xff, 2, 0, 0, 0, 0, 0, 0,
 constexpr std::array<std::uint8_t, 8> kRouterAlert{static_cast<std::uint8_t>(Protocol::icmpv6), 0, 5, 2, 0, 0, 1, 0};
 
 /// Begins an ICMPv6 message of `size` bytes with Ethernet and IPv6 headers; returns where it starts.
-std::size_t begin(Frame& frame, const MacAddress& to, const MacAddress& from, const IpFields& ip, std::size_t size,
-                  bool router_alert = false) {
+std::size_t begin(Frame& frame, const MacAddress& to, const MacAddress& from, const IpEnds& ends, std::uint8_t hop_limit,
+                  std::size_t size, bool router_alert = false) {
   const std::size_t options = router_alert ? kRouterAlert.size() : 0;
   const std::size_t at = kNetwork + sizeof(Ipv6Header) + options;
   frame.offload = {};
@@ -28,7 +28,7 @@ std::size_t begin(Frame& frame, const MacAddress& to, const MacAddress& from, co
   const auto bytes = frame.bytes();
   std::fill(bytes.begin(), bytes.end(), std::byte{0});
   header_at<EthernetHeader>(bytes, 0) = {to, from, Be16{static_cast<std::uint16_t>(EtherType::ipv6)}};
-  write_ip_header(bytes, kNetwork, ip);
+  write_ip_header(bytes, kNetwork, ends, {Protocol::icmpv6, hop_limit});
   if (router_alert) {
     header_at<Ipv6Header>(bytes, kNetwork).next_header = Ipv6Extension::kHopByHop;
     std::memcpy(bytes.data() + kNetwork + sizeof(Ipv6Header), kRouterAlert.data(), kRouterAlert.size());
@@ -101,7 +101,7 @@ void write_solicitation(Frame& frame, const MacAddress& mac, const IpAddress& so
   const bool probe = source.is_unspecified();
   const std::size_t size = sizeof(NeighbourHeader) + (probe ? 0 : sizeof(LinkAddressOption));
   const std::size_t at = begin(frame, known.value_or(group_mac(to)), mac,
-                               {probe ? kUnspecified : source, to, Protocol::icmpv6, kThisLink}, size);
+                               {probe ? kUnspecified : source, to}, kThisLink, size);
   header_at<NeighbourHeader>(frame.bytes(), at) = {Icmpv6::kNeighbourSolicitation, 0, Be16{}, Be32{}, target.bytes()};
   if (!probe)
     header_at<LinkAddressOption>(frame.bytes(), at + sizeof(NeighbourHeader)) = {LinkAddressOption::kSource, 1, mac};
@@ -114,7 +114,7 @@ void write_advertisement(Frame& frame, const MacAddress& mac, const IpAddress& t
   const IpAddress to = to_all ? kAllNodes : asker;
   const IpAddress about = target;  // they may lie in the frame that is written
   const std::size_t at = begin(frame, to_all ? group_mac(kAllNodes) : asker_mac, mac,
-                               {about, to, Protocol::icmpv6, kThisLink}, sizeof(NeighbourHeader) + sizeof(LinkAddressOption));
+                               {about, to}, kThisLink, sizeof(NeighbourHeader) + sizeof(LinkAddressOption));
   const std::uint32_t flags = NeighbourHeader::kOverride | (router ? NeighbourHeader::kRouter : 0U) |
                               (to_all ? 0U : NeighbourHeader::kSolicited);
   header_at<NeighbourHeader>(frame.bytes(), at) = {Icmpv6::kNeighbourAdvertisement, 0, Be16{}, Be32{flags}, about.bytes()};
@@ -132,7 +132,7 @@ void write_listener_reports(Outbox& outbox, DeviceId device, const MacAddress& m
     const std::size_t size = sizeof(IcmpHeader) + now.size() * kRecord;
     Frame& frame = outbox.add(kNetwork + sizeof(Ipv6Header) + kRouterAlert.size() + size, device);
     const std::size_t at = begin(frame, group_mac(kListenerRouters), mac,
-                                 {source, kListenerRouters, Protocol::icmpv6, 1}, size, true);
+                                 {source, kListenerRouters}, 1, size, true);
     const auto bytes = frame.bytes();
     header_at<IcmpHeader>(bytes, at) = {Icmpv6::kListenerReport2, 0, Be16{}, Be16{},
                                         Be16{static_cast<std::uint16_t>(now.size())}};
@@ -147,7 +147,7 @@ void write_listener_reports(Outbox& outbox, DeviceId device, const MacAddress& m
 
 void write_listener_report1(Frame& frame, const MacAddress& mac, const IpAddress& source, const IpAddress& group) {
   const std::size_t at =
-      begin(frame, group_mac(group), mac, {source, group, Protocol::icmpv6, 1}, sizeof(NeighbourHeader), true);
+      begin(frame, group_mac(group), mac, {source, group}, 1, sizeof(NeighbourHeader), true);
   header_at<NeighbourHeader>(frame.bytes(), at) = {Icmpv6::kListenerReport, 0, Be16{}, Be32{}, group.bytes()};
   finish(frame, at);
 }

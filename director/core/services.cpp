@@ -222,6 +222,7 @@ Result<void, Refusal> Balancer::change(const EditServer& c, Instant now) {
   if (c.config.upper_threshold == 0 || c.config.upper_threshold > server->config.upper_threshold)
     server->overloaded = false;  // ip_vs_ctl.c, __ip_vs_update_dest
   const auto checked = std::exchange(server->config, c.config).check;
+  server->way_generation = 0;
   if (c.config.weight > 0) server->last_weight = c.config.weight;
   service->scheduler->servers_changed(service->pool);
   follow_check(*server, checked, now);
@@ -396,6 +397,8 @@ Result<void, Refusal> Balancer::change(const SetTunable& c, Instant now) {
   connections_.set_most(tunables_.conn_max != 0 ? std::min(options_.max_connections, static_cast<std::size_t>(tunables_.conn_max))
                                                 : options_.max_connections);
   for (const auto& service : services_) service->scheduler->tuned(tunables_, service->pool);
+  for (const auto& server : reals_)
+    if (server) server->way_generation = 0;  // pmtu_disc is in the outer headers
   defend(now);
   return {};
 }

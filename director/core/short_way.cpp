@@ -41,7 +41,7 @@ bool Balancer::find_short_way(const Frame& frame, const Glimpse& seen, Instant n
   // A way that is known, and takes the packet whole.
   const RouteTo* way = request ? way_to(server) : way_to_client(c);
   if (way == nullptr || way->local || network_.hop(way->hop).state != Hop::State::reachable) return false;
-  const std::size_t overhead = std::holds_alternative<Tunnel>(forwarder) ? tunnel_overhead(server.config, frame.offload) : 0;
+  const std::size_t overhead = std::holds_alternative<Tunnel>(forwarder) ? tunnel_overhead(server.outer, frame.offload) : 0;
   if (view.ip_length > (request ? mtu_inside(*way, overhead, view.family) : way->mtu)) return false;
   found = {connection, &server, &forwarder, way, direction};
   return true;
@@ -58,7 +58,7 @@ Verdict Balancer::take_short_way(Frame& frame, const PacketView& view, const Sho
   connections_.set_deadline(c, now + c.timeout());
   lower_ttl(frame.bytes(), view.network, view.family);
   if (std::holds_alternative<Tunnel>(*forwarder)) {
-    if (const Reason r = encapsulate(frame, view, outer_headers(c, *way)); r != Reason::none) return Verdict::drop(r);
+    if (const Reason r = put_in_tunnel(frame, view, *server, view.flow); r != Reason::none) return Verdict::drop(r);
   } else if (const auto* nat = std::get_if<Nat>(forwarder)) {
     (void)director::apply(*nat, frame, view);  // it has its transport header
   }

@@ -55,15 +55,14 @@ void nat(benchmark::State& state, const Options&, Family family, NatEnd end) {
 void tunnel(benchmark::State& state, const Options&, Family family, TunnelType type) {
   Parsed packets(family);
   const bool v4 = family == Family::ipv4;
-  OuterHeaders outer;
-  outer.local = v4 ? *IpAddress::parse("10.9.1.2") : *IpAddress::parse("fd00:0:0:1::2");
-  outer.remote = v4 ? *IpAddress::parse("10.9.1.11") : *IpAddress::parse("fd00:0:0:1::11");
-  outer.type = type;
-  outer.source_port = Port::of(40000);
-  outer.target_port = Port::of(6080);
+  ServerConfig server;
+  server.endpoint.address = v4 ? *IpAddress::parse("10.9.1.11") : *IpAddress::parse("fd00:0:0:1::11");
+  server.tunnel_type = type;
+  server.tunnel_port = Port::of(6080);
+  const OuterHeaders outer{v4 ? *IpAddress::parse("10.9.1.2") : *IpAddress::parse("fd00:0:0:1::2"), server, true};
   measure_packets(state, [&] { packets.write(); }, [&] {
     for (std::size_t i = 0; i < kBatch; ++i)
-      benchmark::DoNotOptimize(encapsulate(packets.batch[i], packets.views[i], outer));
+      benchmark::DoNotOptimize(encapsulate(packets.batch[i], packets.views[i], outer, Port::of(40000), 0));
   });
 }
 

@@ -122,7 +122,7 @@ void World::write(Frame& frame, const Endpoint& from, const Endpoint& to, Device
   const auto bytes = frame.bytes();
   header_at<EthernetHeader>(bytes, 0) = {kOwnMac[ingress.index], ingress == kFront ? kGatewayMac : kServerMac, {}};
   set_ether_type(bytes, shape_.family);
-  write_ip_header(bytes, kNetwork, {from.address, to.address, Protocol::tcp, 64, 0, true, 0});
+  write_ip_header(bytes, kNetwork, {from.address, to.address}, {Protocol::tcp, 64, 0, true, 0});
   auto& tcp = header_at<TcpHeader>(bytes, transport);
   tcp = {from.port, to.port, Be32{1000}, Be32{2000}, 5U << 4U, tcp_flags, Be16{1024}, Be16{0}, Be16{0}};
   const auto segment = bytes.subspan(transport);

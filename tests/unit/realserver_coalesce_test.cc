@@ -42,7 +42,7 @@ void write_super_frame(Packet& p, const Shape& shape, std::mt19937& random) {
   p.frame.resize(start + shape.payload);
   const auto bytes = p.frame.bytes();
   for (std::byte& b : bytes) b = static_cast<std::byte>(random());
-  write_ip_header(bytes, 0, {client, vip, Protocol::tcp, 63, 0, true, 7});
+  write_ip_header(bytes, 0, {client, vip}, {Protocol::tcp, 63, 0, true, 7});
   auto& tcp = header_at<TcpHeader>(bytes, transport);
   tcp.source = Port::of(shape.client_port);
   tcp.target = Port::of(80);
@@ -233,7 +233,7 @@ TEST_F(Coalesce, OthersPassBetweenThem) {
   Packet whole, lone;
   write_super_frame(whole, {.payload = 3000, .segment = 1000}, random_);
   lone.frame.resize(28);
-  write_ip_header(lone.frame.bytes(), 0, {*IpAddress::parse("203.0.113.5"), *IpAddress::parse("10.9.0.100"), Protocol::udp, 63, 0, true, 1});
+  write_ip_header(lone.frame.bytes(), 0, {*IpAddress::parse("203.0.113.5"), *IpAddress::parse("10.9.0.100")}, {Protocol::udp, 63, 0, true, 1});
   const auto before = lone.bytes();
   const Packets s = cut(whole);
   const Joined j = join({s[0].get(), &lone, s[1].get(), s[2].get()});

@@ -167,7 +167,7 @@ TEST_P(TunnelErrors, TooBigIsLearntAndToldLessTheOverhead) {
   Packet error;
   const auto [type, code] = too_big(outer);
   const Verdict verdict = complain(error, large.frame, type, code, 1380);
-  const auto overhead = static_cast<std::uint32_t>(tunnel_overhead(server, {}));
+  const auto overhead = static_cast<std::uint32_t>(tunnel_overhead({{}, server, true}, {}));
   ASSERT_EQ(verdict.action, Action::transmit) << name_of(verdict.reason);
   const Told told = read(error.frame);
   EXPECT_EQ(told.from, vip);

@@ -200,12 +200,13 @@ class Balancer {
   Verdict seal(Frame& frame, const RouteTo& way, Instant now);
   Verdict forward_to_hop(Frame& frame, const PacketView& view, const RouteTo& way, Instant now);
   [[nodiscard]] std::size_t mtu_inside(const RouteTo& way, std::size_t overhead, Family inner) const;
-  OuterHeaders outer_headers(const Connection& connection, const RouteTo& way);
-  OuterHeaders outer_headers(const ServerConfig& server, const IpAddress& remote, const RouteTo& way);
+  Reason put_in_tunnel(Frame& frame, const PacketView& view, const RealServer& server, const FlowKey& flow) {
+    return encapsulate(frame, view, server.outer, server.outer.type == TunnelType::gue ? gue_port(flow) : Port{}, next_ip_id());
+  }
   [[nodiscard]] Port gue_port(const FlowKey& flow) const;
-  void clamp_mss(Frame& frame, const PacketView& view, const ServerConfig& server, std::size_t path_mtu) const;
-  Verdict tunnel_to_hop(Frame& frame, const PacketView& view, const OuterHeaders& outer, const RouteTo& way, Instant now);
-  Verdict cut_and_tunnel(Frame& frame, const PacketView& view, OuterHeaders outer, const RouteTo& way, Instant now);
+  void clamp_mss(Frame& frame, const PacketView& view, const OuterHeaders& outer, std::size_t path_mtu) const;
+  Verdict tunnel_to_hop(Frame& frame, const PacketView& view, const RealServer& server, const FlowKey& flow, const RouteTo& way, Instant now);
+  Verdict cut_and_tunnel(Frame& frame, const PacketView& view, const RealServer& server, const FlowKey& flow, const RouteTo& way, Instant now);
   Verdict fragment_to_hop(Frame& frame, std::size_t network, const RouteTo& way, Instant now);
   Verdict route_plainly(Frame& frame, const PacketView& view, Instant now);
   Verdict deliver_here(Connection& connection, Frame& frame, const PacketView& view, Instant now);

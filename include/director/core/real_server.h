@@ -10,6 +10,7 @@
 #include "director/core/change.h"
 #include "director/core/counters.h"
 #include "director/core/hop.h"
+#include "director/forward/tunnel.h"
 
 namespace director {
 
@@ -28,6 +29,7 @@ struct RealServer {
   std::uint32_t last_weight = 0;  ///< the last weight that was not 0 (mh)
   TrafficMeter traffic;
   std::optional<RouteTo> way;        ///< the route to it, true while way_generation is the network's
+  OuterHeaders outer;                ///< for packets that are tunnelled there; as true as the way
   std::uint32_t way_generation = 0;
   Instant forgotten_at{};            ///< removed and without connections: when the row is freed
   std::optional<Health> health;      ///< with config.check
