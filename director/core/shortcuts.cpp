@@ -61,8 +61,13 @@ void Balancer::offer_shortcut(Connection& c, Direction direction, const PacketVi
 
 void Balancer::close_shortcuts(Connection& c) {
   if (!c.has_request_shortcut && !c.has_reply_shortcut) return;
-  if (c.has_request_shortcut) shortcut_news_.closed.push_back(connections_.flow(c));
-  if (c.has_reply_shortcut) shortcut_news_.closed.push_back(connections_.reply_flow(c));
+  const auto close = [this](const FlowKey& flow) {
+    // One that was offered since the news was read last was never opened, and told of as closed first it would be.
+    const auto offered = std::erase_if(shortcut_news_.opened, [&](const Shortcut& s) { return s.flow == flow; });
+    if (offered == 0) shortcut_news_.closed.push_back(flow);
+  };
+  if (c.has_request_shortcut) close(connections_.flow(c));
+  if (c.has_reply_shortcut) close(connections_.reply_flow(c));
   c.has_request_shortcut = c.has_reply_shortcut = false;
   with_shortcuts_.erase(connections_.id_of(c).index);
 }

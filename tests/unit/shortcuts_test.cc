@@ -151,6 +151,23 @@ TEST_F(Shortcuts, AFinEndsBothAndNoneComesBack) {
   EXPECT_TRUE(news().empty());
 }
 
+TEST_F(Shortcuts, WhatEndsBeforeItWasToldIsNeverOpened) {
+  begin(Method::masq);
+  establish();
+  client("[A]", kEnough);
+  server("[A]");
+  ASSERT_EQ(news().opened.size(), 2U);
+  client("[FA]");  // in the same batch: who is told what closed first would keep it open
+  EXPECT_TRUE(news().opened.empty());
+  news().clear();
+
+  // The next connection of the same ports.
+  client("[R]");
+  establish();
+  client("[A]", kEnough);
+  EXPECT_EQ(news().opened.size(), 1U);
+}
+
 TEST_F(Shortcuts, AllEndWhenServersOrNeighboursChangeAndAreOfferedAnew) {
   begin(Method::masq);
   establish();
