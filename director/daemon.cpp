@@ -147,13 +147,13 @@ void Daemon::open_kernel_path() {
         kernel_path_->link_changed(DeviceId{i}, index, KernelPath::Entry::tap);
     if (!balancer_.shortcut_news().empty())  // taken out first: what is told may be news again
       kernel_path_->follow(std::exchange(balancer_.shortcut_news(), {}), [this, now](const Carried& c) { tell(c, now); });
-    if (kernel_path_->next_deadline() <= now) collect_carried(now);
+    if (kernel_path_->next_deadline() <= now) kernel_path_->collect(now, [this, now](const Carried& c) { tell(c, now); });
   });
   loop_->wake_at([this] { return kernel_path_->next_deadline(); });
 }
 
 void Daemon::collect_carried(Instant now) {
-  if (kernel_path_) kernel_path_->collect(now, [this, now](const Carried& c) { tell(c, now); });
+  if (kernel_path_) kernel_path_->collect_all(now, [this, now](const Carried& c) { tell(c, now); });
 }
 
 /// Follows the services and the host's addresses.

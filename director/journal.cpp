@@ -131,7 +131,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetAddresses, device, addresses)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetRoutes, routes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetNeighbour, device, address, mac, permanent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SetForwarding, on)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Carried, flow, packets, bytes, last)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Carried, flow, packets, bytes, last, let_go)
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Balancer::Options, policy, seed, max_connections, announce, short_way)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Beginning, version, devices, wall_offset, options)

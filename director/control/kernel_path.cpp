@@ -18,8 +18,9 @@ constexpr std::uint8_t kProgram[] = {
 #include "kernel_path.bpf.inc"  // kernel_path.bpf.c, compiled, as numbers
 };
 
-constexpr Duration kCollectEvery = std::chrono::seconds(1);
-constexpr int kIdleRounds = 5;  // collections without a packet, after which a flow may walk again
+constexpr Duration kRound = std::chrono::seconds(1);  // in which every flow is asked once
+constexpr Duration kIdle = std::chrono::seconds(5);   // without a packet, after which a flow is let go
+constexpr std::uint32_t kSlice = 256;                 // flows asked at once: some 0.1 ms
 
 path_key key_of(const FlowKey& flow) {
   path_key key{};
@@ -32,6 +33,18 @@ path_key key_of(const FlowKey& flow) {
   key.protocol = static_cast<std::uint8_t>(flow.protocol);
   return key;
 }
+
+FlowKey flow_of(const path_key& key) {
+  FlowKey flow;
+  flow.source.address = IpAddress::v6(std::to_array(key.source));
+  flow.target.address = IpAddress::v6(std::to_array(key.target));
+  flow.source.port.wire = Be16::from_raw(key.source_port);
+  flow.target.port.wire = Be16::from_raw(key.target_port);
+  flow.protocol = static_cast<Protocol>(key.protocol);
+  return flow;
+}
+
+Instant heard(const path& path) { return Instant{Duration{static_cast<Duration::rep>(path.last)}}; }
 
 struct FlowHash {
   std::size_t operator()(const FlowKey& flow) const {
@@ -52,13 +65,14 @@ class BpfPath final : public KernelPath {
   void link_changed(DeviceId device, unsigned index, Entry entry) override;
   void follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) override;
   void collect(Instant now, const std::function<void(const Carried&)>& tell) override;
+  void collect_all(Instant now, const std::function<void(const Carried&)>& tell) override;
   [[nodiscard]] Instant next_deadline() const override { return open_.empty() ? kNever : next_; }
 
  private:
   struct Open {
     std::uint64_t packets = 0;  // told so far
     std::uint64_t bytes = 0;
-    int idle = 0;
+    Instant heard{};  // when it last carried something; nothing yet: when it was first asked
   };
   struct Link {
     unsigned index = 0;
@@ -67,8 +81,9 @@ class BpfPath final : public KernelPath {
   };
 
   void open(const Shortcut& shortcut);
-  void close(const FlowKey& flow, const std::function<void(const Carried&)>& tell);
-  static void account(const FlowKey& flow, Open& so_far, const path& now, const std::function<void(const Carried&)>& tell);
+  void close(const FlowKey& flow, bool let_go, const std::function<void(const Carried&)>& tell);
+  /// Asks the next flows of the round; were they the last?
+  bool ask_slice(Instant now, const std::function<void(const Carried&)>& tell);
 
   BpfObject object_;
   int map_;
@@ -76,7 +91,9 @@ class BpfPath final : public KernelPath {
   int forward_;
   std::map<DeviceId, Link> links_;
   std::unordered_map<FlowKey, Open, FlowHash> open_;
-  Instant next_ = kNever;
+  std::uint32_t cursor_ = 0;  // the kernel's word for where the round goes on
+  bool begins_ = true;        // a round: there is no cursor
+  Instant next_{};            // as soon as something is open
   log::Limiter errors_;
 };
 
@@ -130,46 +147,60 @@ void BpfPath::open(const Shortcut& shortcut) {
   open_[shortcut.flow] = {};
 }
 
-void BpfPath::close(const FlowKey& flow, const std::function<void(const Carried&)>& tell) {
+void BpfPath::close(const FlowKey& flow, bool let_go, const std::function<void(const Carried&)>& tell) {
   const auto found = open_.find(flow);
   if (found == open_.end()) return;
   const path_key key = key_of(flow);
   path last{};
-  if (bpf_map_lookup_elem(map_, &key, &last) == 0) {
-    bpf_map_delete_elem(map_, &key);
-    account(flow, found->second, last, tell);
-  }
+  const Open so_far = found->second;
   open_.erase(found);
-}
-
-void BpfPath::account(const FlowKey& flow, Open& so_far, const path& now, const std::function<void(const Carried&)>& tell) {
-  if (now.packets == so_far.packets) {
-    ++so_far.idle;
-    return;
-  }
-  tell({flow, now.packets - so_far.packets, now.bytes - so_far.bytes,
-        Instant{Duration{static_cast<Duration::rep>(now.last)}}});
-  so_far = {now.packets, now.bytes, 0};
+  if (bpf_map_lookup_and_delete_elem(map_, &key, &last) != 0) return;
+  if (let_go || last.packets != so_far.packets)
+    tell({flow, last.packets - so_far.packets, last.bytes - so_far.bytes, heard(last), let_go});
 }
 
 void BpfPath::follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) {
   if (news.all_closed)
-    while (!open_.empty()) close(FlowKey{open_.begin()->first}, tell);
-  for (const FlowKey& flow : news.closed) close(flow, tell);
+    while (!open_.empty()) close(FlowKey{open_.begin()->first}, false, tell);
+  for (const FlowKey& flow : news.closed) close(flow, false, tell);
   for (const Shortcut& shortcut : news.opened) open(shortcut);
 }
 
-void BpfPath::collect(Instant now, const std::function<void(const Carried&)>& tell) {
-  std::vector<FlowKey> idle;
-  for (auto& [flow, so_far] : open_) {
-    const path_key key = key_of(flow);
-    path current{};
-    if (bpf_map_lookup_elem(map_, &key, &current) != 0) continue;
-    account(flow, so_far, current, tell);
-    if (so_far.idle >= kIdleRounds) idle.push_back(flow);
+bool BpfPath::ask_slice(Instant now, const std::function<void(const Carried&)>& tell) {
+  std::array<path_key, kSlice> keys;
+  std::array<path, kSlice> paths;
+  std::uint32_t count = kSlice;
+  const int asked = bpf_map_lookup_batch(map_, begins_ ? nullptr : &cursor_, &cursor_, keys.data(), paths.data(), &count, nullptr);
+  begins_ = asked != 0;  // ENOENT: those were the last
+  if (asked != 0 && errno != ENOENT) return true;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const FlowKey flow = flow_of(keys[i]);
+    const auto found = open_.find(flow);
+    if (found == open_.end()) continue;
+    Open& so_far = found->second;
+    const path& path = paths[i];
+    if (path.packets != so_far.packets) {
+      tell({flow, path.packets - so_far.packets, path.bytes - so_far.bytes, heard(path)});
+      so_far = {path.packets, path.bytes, heard(path)};
+    } else if (so_far.heard == Instant{}) {
+      so_far.heard = now;
+    } else if (now - so_far.heard >= kIdle) {
+      close(flow, true, tell);
+    }
   }
-  for (const FlowKey& flow : idle) close(flow, tell);
-  next_ = now + kCollectEvery;
+  return begins_;
+}
+
+void BpfPath::collect(Instant now, const std::function<void(const Carried&)>& tell) {
+  ask_slice(now, tell);
+  next_ = now + kRound / (open_.size() / kSlice + 1);
+}
+
+void BpfPath::collect_all(Instant now, const std::function<void(const Carried&)>& tell) {
+  if (open_.empty()) return;
+  begins_ = true;
+  while (!ask_slice(now, tell)) {
+  }
 }
 
 }  // namespace

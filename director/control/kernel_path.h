@@ -34,8 +34,11 @@ class KernelPath {
   virtual void link_changed(DeviceId device, unsigned index, Entry entry) = 0;
   /// Opens and closes what the core says. `tell` gets what closed flows had carried.
   virtual void follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) = 0;
-  /// Tells what was carried since the last time; flows that carry nothing for a while are closed.
+  /// Tells what some flows carried since they were asked last, all of them in a second's calls; those that carry nothing for a while are
+  /// let go.
   virtual void collect(Instant now, const std::function<void(const Carried&)>& tell) = 0;
+  /// The same of all at once: somebody asks for counters.
+  virtual void collect_all(Instant now, const std::function<void(const Carried&)>& tell) = 0;
   /// When collect() should be called next; kNever: no shortcut is open.
   [[nodiscard]] virtual Instant next_deadline() const = 0;
 };

@@ -90,6 +90,14 @@ void Balancer::end_stale_shortcuts() {
 Result<void, Refusal> Balancer::change(const Carried& c, Instant now) {
   const auto [connection, direction] = connections_.find(c.flow);
   if (connection == nullptr) return {};
+  if (c.let_go) {  // the next packet walks, and is offered one again
+    if (direction == Direction::request)
+      connection->has_request_shortcut = false;
+    else
+      connection->has_reply_shortcut = false;
+    if (!connection->has_request_shortcut && !connection->has_reply_shortcut)
+      with_shortcuts_.erase(connections_.id_of(*connection).index);
+  }
   RealServer& server = server_of(*connection);
   count_traffic(server, direction, c.packets, c.bytes);
   if (!steady(connection->state)) return {};

@@ -228,6 +228,9 @@ constexpr Metric kFamilies[] = {
      plain<&S::connection_entries>},
     {"director_connection_table_limit_entries", Type::gauge, "How many entries the connection table may have.", Rows::once,
      plain<&S::connection_limit>},
+    {"director_shortcut_connections", Type::gauge,
+     "Connections whose packets the kernel carries past the director (--accelerate), in one direction or both.", Rows::once,
+     plain<&S::shortcut_connections>},
 
     // services and servers
     {"director_services", Type::gauge, "Virtual services.", Rows::once, service_count},
@@ -328,6 +331,7 @@ MetricsSnapshot take_snapshot(const Balancer& balancer, const LoopStatistics& lo
   s.reasons = balancer.counters();
   s.connections = connections;
   s.connection_entries = balancer.connection_count();
+  s.shortcut_connections = balancer.shortcut_count();
   s.connection_limit = balancer.connection_limit();
   for (const Hop& hop : balancer.network().hops()) {
     if (hop.state == Hop::State::reachable) ++s.reachable;

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Big established flows take a shortcut through the kernel, and nobody can tell but by the speed."""
 
+import http.client
+import time
+import urllib.request
+
+import netns
 import pytest
 
 import scenarios
@@ -62,3 +67,61 @@ def test_a_removed_server_ends_its_carried_connections(lab: Lab):
     lab.vsadm("-a", *SERVICE, *real, scenarios.METHOD_OPTION[lab.options.mode])
     for other in others:
         lab.vsadm("-e", *SERVICE, *other, scenarios.METHOD_OPTION[lab.options.mode], "-w", "1")
+
+
+@pytest.fixture
+def fresh(lab: Lab):
+    """For a test that starts directors of its own; afterwards the lab has one as before."""
+    rules = lab.rules_file.read_text()
+    lab.stop_director()
+    yield
+    lab.stop_director()
+    lab.rules_file.write_text(rules)
+    lab.start_director()
+    lab.wait_for_service()
+
+
+class Kept:
+    """A connection that is kept, one page after the other."""
+
+    def __init__(self, lab: Lab):
+        with netns.inside(lab.namespace("client")):
+            self._connection = http.client.HTTPConnection(lab.topology.vip, 80, timeout=10)
+            self._connection.connect()
+        self._connection.auto_open = 0  # it is this one or none
+
+    def ask(self) -> None:
+        self._connection.request("GET", "/")
+        assert self._connection.getresponse().read()
+
+
+def test_a_carried_connection_outlives_its_time_out(lab: Lab, fresh):
+    """Though nobody asks for counters, by which the director would hear of what was carried."""
+    lab.rules_file.write_text(lab.rules_file.read_text() + "--set 3 0 0\n")
+    lab.spawn("director", "", lab.director_command())
+    lab.wait_for_service()
+    kept, start = Kept(lab), time.monotonic()
+    while time.monotonic() - start < 6:
+        kept.ask()
+
+
+def test_a_connection_that_rests_is_carried_again(lab: Lab, fresh):
+    address = "127.0.0.1:9102"
+    lab.start_director("--http", address)
+    lab.wait_for_service()
+
+    def carried() -> float:
+        with netns.inside(lab.namespace("director")):
+            text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("director_shortcut_connections "))
+
+    kept = Kept(lab)
+    for _ in range(50):
+        kept.ask()
+    assert carried() == 1
+    netns.wait_until(lambda: carried() == 0, 15, "the shortcut's end")
+    before = walked(lab)
+    for _ in range(100):
+        kept.ask()
+    assert walked(lab) - before < 50, "of two frames or more each"
+    assert carried() == 1

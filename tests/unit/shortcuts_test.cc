@@ -218,6 +218,25 @@ TEST_F(Shortcuts, WhatWasCarriedCountsAndKeepsTheConnection) {
   EXPECT_EQ(row->remaining, 15min);
 }
 
+TEST_F(Shortcuts, WhoIsLetGoIsOfferedOneAgain) {
+  begin(Method::masq);
+  establish();
+  client("[A]", kEnough);
+  server("[A]");
+  ASSERT_EQ(news().opened.size(), 2U);
+  const FlowKey there = news().opened[0].flow;
+  const FlowKey back = news().opened[1].flow;
+  news().clear();
+  tell(Carried{there, 0, 0, {}, true});
+  EXPECT_EQ(balancer_.shortcut_count(), 1U) << "the other way goes on";
+  tell(Carried{back, 0, 0, {}, true});
+  EXPECT_EQ(balancer_.shortcut_count(), 0U);
+  EXPECT_TRUE(news().empty()) << "who let go needn't be told";
+  client("[A]");
+  server("[A]");
+  EXPECT_EQ(news().opened.size(), 2U);
+}
+
 TEST_F(Shortcuts, AnExpiredConnectionEndsItsOwn) {
   begin(Method::masq);
   establish();

@@ -95,6 +95,8 @@ class Balancer {
   /// From now on connections offer shortcuts, and somebody follows the news after each batch of calls.
   void offer_shortcuts();
   [[nodiscard]] ShortcutNews& shortcut_news() { return shortcut_news_; }
+  /// Connections that have a shortcut, in one direction or both.
+  [[nodiscard]] std::size_t shortcut_count() const { return with_shortcuts_.size(); }
 
   // --- for those who watch
   [[nodiscard]] const Counters& counters() const { return counters_; }

@@ -164,6 +164,7 @@ struct Carried {
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;  ///< of IP packets
   Instant last;             ///< when the last of them came
+  bool let_go = false;      ///< the shortcut was idle and has ended
 };
 
 using Change = std::variant<AddService, EditService, DeleteService, ClearServices, AddServer, EditServer, DeleteServer,

@@ -52,6 +52,7 @@ struct MetricsSnapshot {
   Counters reasons;
   ConnectionCounts connections;
   std::uint64_t connection_entries = 0, connection_limit = 0;  ///< templates among them
+  std::uint64_t shortcut_connections = 0;
   std::uint64_t reachable = 0, asking = 0, failed = 0;         ///< neighbours
   std::uint64_t generation = 0;
   std::vector<Device> devices;
