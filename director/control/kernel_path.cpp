@@ -44,8 +44,6 @@ FlowKey flow_of(const path_key& key) {
   return flow;
 }
 
-Instant heard(const path& path) { return Instant{Duration{static_cast<Duration::rep>(path.last)}}; }
-
 struct FlowHash {
   std::size_t operator()(const FlowKey& flow) const {
     const path_key key = key_of(flow);
@@ -63,9 +61,9 @@ class BpfPath final : public KernelPath {
 
   [[nodiscard]] int socket_filter() const override { return filter_; }
   void link_changed(DeviceId device, unsigned index, Entry entry) override;
-  void follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) override;
-  void collect(Instant now, const std::function<void(const Carried&)>& tell) override;
-  void collect_all(Instant now, const std::function<void(const Carried&)>& tell) override;
+  void follow(const ShortcutNews& news, const Tell& tell) override;
+  void collect(Instant now, const Tell& tell) override;
+  void collect_all(Instant now, const Tell& tell) override;
   [[nodiscard]] Instant next_deadline() const override { return open_.empty() ? kNever : next_; }
 
  private:
@@ -74,6 +72,11 @@ class BpfPath final : public KernelPath {
     std::uint64_t bytes = 0;
     Instant heard{};  // when it last carried something; nothing yet: when it was first asked
   };
+  struct Slice {
+    std::array<path_key, kSlice> keys;
+    std::array<path, kSlice> paths;
+    std::uint32_t count = kSlice;
+  };
   struct Link {
     unsigned index = 0;
     Entry entry = Entry::interface;
@@ -81,9 +84,14 @@ class BpfPath final : public KernelPath {
   };
 
   void open(const Shortcut& shortcut);
-  void close(const FlowKey& flow, bool let_go, const std::function<void(const Carried&)>& tell);
-  /// Asks the next flows of the round; were they the last?
-  bool ask_slice(Instant now, const std::function<void(const Carried&)>& tell);
+  void close(const FlowKey& flow, const Tell& tell);
+  void close_all(const Tell& tell);
+  /// Asks the next flows of the round.
+  void ask_slice(Instant now, const Tell& tell);
+  template <auto kRead>
+  Slice next_slice();
+  /// Tells what a flow carried since it was asked last.
+  static void account(const FlowKey& flow, Open& so_far, const path& now, const Tell& tell);
 
   BpfObject object_;
   int map_;
@@ -92,7 +100,7 @@ class BpfPath final : public KernelPath {
   std::map<DeviceId, Link> links_;
   std::unordered_map<FlowKey, Open, FlowHash> open_;
   std::uint32_t cursor_ = 0;  // the kernel's word for where the round goes on
-  bool begins_ = true;        // a round: there is no cursor
+  bool begins_ = true;        // a round, with the next slice: there is no cursor
   Instant next_{};            // as soon as something is open
   log::Limiter errors_;
 };
@@ -147,60 +155,78 @@ void BpfPath::open(const Shortcut& shortcut) {
   open_[shortcut.flow] = {};
 }
 
-void BpfPath::close(const FlowKey& flow, bool let_go, const std::function<void(const Carried&)>& tell) {
+void BpfPath::account(const FlowKey& flow, Open& so_far, const path& now, const Tell& tell) {
+  if (now.packets == so_far.packets) return;
+  const Instant heard{Duration{static_cast<Duration::rep>(now.last)}};
+  tell({flow, now.packets - so_far.packets, now.bytes - so_far.bytes, heard});
+  so_far = {now.packets, now.bytes, heard};
+}
+
+void BpfPath::close(const FlowKey& flow, const Tell& tell) {
   const auto found = open_.find(flow);
   if (found == open_.end()) return;
   const path_key key = key_of(flow);
   path last{};
-  const Open so_far = found->second;
+  if (bpf_map_lookup_and_delete_elem(map_, &key, &last) == 0) account(flow, found->second, last, tell);
   open_.erase(found);
-  if (bpf_map_lookup_and_delete_elem(map_, &key, &last) != 0) return;
-  if (let_go || last.packets != so_far.packets)
-    tell({flow, last.packets - so_far.packets, last.bytes - so_far.bytes, heard(last), let_go});
 }
 
-void BpfPath::follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) {
-  if (news.all_closed)
-    while (!open_.empty()) close(FlowKey{open_.begin()->first}, false, tell);
-  for (const FlowKey& flow : news.closed) close(flow, false, tell);
+/// `kRead`: how libbpf reads many entries at once, and takes them out or doesn't.
+template <auto kRead>
+BpfPath::Slice BpfPath::next_slice() {
+  Slice slice;
+  const bool more =
+      kRead(map_, begins_ ? nullptr : &cursor_, &cursor_, slice.keys.data(), slice.paths.data(), &slice.count, nullptr) == 0;
+  if (!more && errno != ENOENT) slice.count = 0;
+  begins_ = !more;  // ENOENT: those were the last
+  return slice;
+}
+
+void BpfPath::close_all(const Tell& tell) {
+  if (open_.empty()) return;
+  begins_ = true;
+  do {
+    const Slice slice = next_slice<bpf_map_lookup_and_delete_batch>();
+    for (std::uint32_t i = 0; i < slice.count; ++i) {
+      const FlowKey flow = flow_of(slice.keys[i]);
+      account(flow, open_[flow], slice.paths[i], tell);
+      open_.erase(flow);
+    }
+  } while (!begins_);
+  while (!open_.empty()) close(FlowKey{open_.begin()->first}, tell);  // what the kernel didn't give at once
+}
+
+void BpfPath::follow(const ShortcutNews& news, const Tell& tell) {
+  if (news.all_closed) close_all(tell);
+  for (const FlowKey& flow : news.closed) close(flow, tell);
   for (const Shortcut& shortcut : news.opened) open(shortcut);
 }
 
-bool BpfPath::ask_slice(Instant now, const std::function<void(const Carried&)>& tell) {
-  std::array<path_key, kSlice> keys;
-  std::array<path, kSlice> paths;
-  std::uint32_t count = kSlice;
-  const int asked = bpf_map_lookup_batch(map_, begins_ ? nullptr : &cursor_, &cursor_, keys.data(), paths.data(), &count, nullptr);
-  begins_ = asked != 0;  // ENOENT: those were the last
-  if (asked != 0 && errno != ENOENT) return true;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const FlowKey flow = flow_of(keys[i]);
+void BpfPath::ask_slice(Instant now, const Tell& tell) {
+  const Slice slice = next_slice<bpf_map_lookup_batch>();
+  for (std::uint32_t i = 0; i < slice.count; ++i) {
+    const FlowKey flow = flow_of(slice.keys[i]);
     const auto found = open_.find(flow);
     if (found == open_.end()) continue;
     Open& so_far = found->second;
-    const path& path = paths[i];
-    if (path.packets != so_far.packets) {
-      tell({flow, path.packets - so_far.packets, path.bytes - so_far.bytes, heard(path)});
-      so_far = {path.packets, path.bytes, heard(path)};
-    } else if (so_far.heard == Instant{}) {
-      so_far.heard = now;
-    } else if (now - so_far.heard >= kIdle) {
-      close(flow, true, tell);
-    }
+    account(flow, so_far, slice.paths[i], tell);
+    if (so_far.heard == Instant{}) so_far.heard = now;
+    if (now - so_far.heard < kIdle) continue;
+    close(flow, tell);
+    tell({flow, 0, 0, {}, true});
   }
-  return begins_;
 }
 
-void BpfPath::collect(Instant now, const std::function<void(const Carried&)>& tell) {
+void BpfPath::collect(Instant now, const Tell& tell) {
   ask_slice(now, tell);
   next_ = now + kRound / (open_.size() / kSlice + 1);
 }
 
-void BpfPath::collect_all(Instant now, const std::function<void(const Carried&)>& tell) {
+void BpfPath::collect_all(Instant now, const Tell& tell) {
   if (open_.empty()) return;
   begins_ = true;
-  while (!ask_slice(now, tell)) {
-  }
+  do ask_slice(now, tell);
+  while (!begins_);
 }
 
 }  // namespace

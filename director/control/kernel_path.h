@@ -23,6 +23,7 @@ class KernelPath {
  public:
   /// Where frames come to the director: from an interface's wire, or through a TAP.
   enum class Entry : std::uint8_t { interface, tap };
+  using Tell = std::function<void(const Carried&)>;
 
   /// Loads the programs. The Failure says in a sentence what is lacking.
   [[nodiscard]] static Result<std::unique_ptr<KernelPath>> open();
@@ -33,12 +34,12 @@ class KernelPath {
   /// The device's interface is this one now; 0: it has none.
   virtual void link_changed(DeviceId device, unsigned index, Entry entry) = 0;
   /// Opens and closes what the core says. `tell` gets what closed flows had carried.
-  virtual void follow(const ShortcutNews& news, const std::function<void(const Carried&)>& tell) = 0;
+  virtual void follow(const ShortcutNews& news, const Tell& tell) = 0;
   /// Tells what some flows carried since they were asked last, all of them in a second's calls; those that carry nothing for a while are
   /// let go.
-  virtual void collect(Instant now, const std::function<void(const Carried&)>& tell) = 0;
+  virtual void collect(Instant now, const Tell& tell) = 0;
   /// The same of all at once: somebody asks for counters.
-  virtual void collect_all(Instant now, const std::function<void(const Carried&)>& tell) = 0;
+  virtual void collect_all(Instant now, const Tell& tell) = 0;
   /// When collect() should be called next; kNever: no shortcut is open.
   [[nodiscard]] virtual Instant next_deadline() const = 0;
 };

@@ -2,6 +2,7 @@
 """Big established flows take a shortcut through the kernel, and nobody can tell but by the speed."""
 
 import http.client
+import socket
 import time
 import urllib.request
 
@@ -25,10 +26,10 @@ def needs_shortcuts(lab: Lab):
     skip_without_shortcuts(lab)
 
 
-def service_row(lab: Lab) -> list[int]:
+def service_row(lab: Lab, *service: str) -> list[int]:
     """Conns, InPkts, OutPkts, InBytes, OutBytes."""
-    rows = lab.vsadm("-L", "-n", "--stats", "--exact", *SERVICE).stdout.splitlines()
-    return [int(word) for word in next(row for row in rows if row.startswith("TCP")).split()[2:]]
+    rows = lab.vsadm("-L", "-n", "--stats", "--exact", *(service or SERVICE)).stdout.splitlines()
+    return [int(word) for word in next(row for row in rows if row.startswith(("TCP", "UDP"))).split()[2:]]
 
 
 def test_a_gibibyte_is_carried_and_counted(lab: Lab):
@@ -105,23 +106,61 @@ def test_a_carried_connection_outlives_its_time_out(lab: Lab, fresh):
         kept.ask()
 
 
-def test_a_connection_that_rests_is_carried_again(lab: Lab, fresh):
-    address = "127.0.0.1:9102"
-    lab.start_director("--http", address)
+ADDRESS = "127.0.0.1:9102"
+
+
+def carried(lab: Lab) -> float:
+    """Connections that have a shortcut."""
+    with netns.inside(lab.namespace("director")):
+        text = urllib.request.urlopen(f"http://{ADDRESS}/metrics", timeout=5).read().decode()
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("director_shortcut_connections "))
+
+
+def test_many_flows_are_carried_and_each_packet_counted(lab: Lab, fresh):
+    """More than are asked at once; and all end at once when a server changes."""
+    lab.start_director("--http", ADDRESS)
     lab.wait_for_service()
+    lab.ask_many(len(lab.topology.servers))  # until all their MAC addresses are known few packets wait
+    flows, rounds = 700, 60
+    query = bytes.fromhex("0007 0100 0001 0000 0000 0000 06") + b"whoami" + bytes.fromhex("03") + b"lab" + bytes.fromhex("00 0001 0001")
+    with netns.inside(lab.namespace("client")):
+        clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(flows)]
+    for client in clients:
+        client.settimeout(5)
+        client.connect((lab.topology.vip, 53))
 
-    def carried() -> float:
-        with netns.inside(lab.namespace("director")):
-            text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("director_shortcut_connections "))
+    def ask(times: int) -> None:
+        for _ in range(times):
+            for client in clients:
+                client.send(query)
+            for client in clients:
+                assert client.recv(512)[:2] == query[:2]
 
+    service = ("-u", f"{lab.topology.vip}:53")
+    ask(rounds)
+    assert carried(lab) == flows
+    assert walked(lab) < 2 * flows * rounds * 3 / 4, "the others were carried"
+    server = f"{lab.topology.servers[0].ip}:53"
+    lab.vsadm("-e", *service, "-r", server, scenarios.METHOD_OPTION[lab.options.mode], "-w", "2")
+    assert carried(lab) == 0
+    assert service_row(lab, *service)[:2] == [flows, flows * rounds]
+    ask(5)
+    assert carried(lab) == flows
+    assert service_row(lab, *service)[:2] == [flows, flows * (rounds + 5)]
+    for client in clients:
+        client.close()
+
+
+def test_a_connection_that_rests_is_carried_again(lab: Lab, fresh):
+    lab.start_director("--http", ADDRESS)
+    lab.wait_for_service()
     kept = Kept(lab)
     for _ in range(50):
         kept.ask()
-    assert carried() == 1
-    netns.wait_until(lambda: carried() == 0, 15, "the shortcut's end")
+    assert carried(lab) == 1
+    netns.wait_until(lambda: carried(lab) == 0, 15, "the shortcut's end")
     before = walked(lab)
     for _ in range(100):
         kept.ask()
     assert walked(lab) - before < 50, "of two frames or more each"
-    assert carried() == 1
+    assert carried(lab) == 1
