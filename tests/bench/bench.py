@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -21,7 +20,7 @@ PROGRAM = BUILD / "core_bench"
 LARGE = 10_000_000
 QUICK = 1_000_000
 
-# What --instructions counts unless it is told otherwise: the pieces, and each way through the balancer at 10 k flows.
+# What instructions are counted of unless --filter says otherwise: the pieces, and each way through the balancer at 10 k flows.
 COUNTED = r"^(parse|forward|find_service)/|^process/.*/flows:10000/"
 
 
@@ -50,15 +49,10 @@ def measure(flows: int, repetitions: int, seconds: float, pattern: str, out: Pat
         sys.exit("tests/bench/run: core_bench failed")
 
 
-@dataclass
-class Count:
-    name: str
-    instructions: float  # a packet
-
-
-def count_instructions(pattern: str, keep: Path | None) -> list[Count]:
-    """Under callgrind; core_bench has it count only the timed part of each batch, so there is no set-up to subtract."""
-    counts = []
+def count_instructions(pattern: str, keep: Path | None) -> dict[str, float]:
+    """A packet's, by the bench's name. Under callgrind; core_bench has it count only the timed part of each batch, so there is no set-up
+    to subtract."""
+    counts = {}
     for name in names(10_000, pattern):
         profile = BUILD / "callgrind.out"
         if keep:
@@ -74,8 +68,8 @@ def count_instructions(pattern: str, keep: Path | None) -> list[Count]:
             sys.exit(f"{done.stdout[-3000:]}\ntests/bench/run: {name} failed under callgrind")
         packets = json.loads((BUILD / "counted.json").read_text())["benchmarks"][0]["packets"]
         total = re.search(r"^totals: (\d+)", profile.read_text(), re.MULTILINE)
-        counts.append(Count(name, int(total[1]) / packets))
-        print(f"{counts[-1].instructions:9.1f} instructions a packet   {name}", flush=True)
+        counts[name] = int(total[1]) / packets
+        print(f"{counts[name]:9.1f} instructions a packet   {name}", flush=True)
     return counts
 
 
@@ -93,16 +87,14 @@ def main() -> None:
     parser.add_argument("--core", type=Path, nargs="+", metavar="FILE.json",
                         help="show what earlier runs measured, instead of measuring; what is in several, is taken from the last")  # fmt: skip
     parser.add_argument("--instructions", action="store_true",
-                        help="count instructions a packet with callgrind, of the benches --filter selects")  # fmt: skip
+                        help="only count instructions a packet with callgrind, of the benches --filter selects; no RESULTS.md")  # fmt: skip
     parser.add_argument("--profiles", type=Path, metavar="FOLDER", help="with --instructions: keep callgrind's files, for callgrind_annotate")
     options = parser.parse_args()
 
     if options.core is None:
         build()
     if options.instructions:
-        counts = count_instructions(COUNTED if options.filter == "." else options.filter, options.profiles)
-        if options.filter == ".":
-            (BUILD / "instructions.json").write_text(json.dumps({count.name: count.instructions for count in counts}, indent=1))
+        count_instructions(COUNTED if options.filter == "." else options.filter, options.profiles)
         return
     partial = options.quick or options.filter != "."
     core = options.core or [BUILD / ("part.json" if partial else "core.json")]
@@ -111,11 +103,13 @@ def main() -> None:
         measure(QUICK if options.quick else LARGE, repetitions, 0.05 if options.quick else 0.1, options.filter, core[0])
     if partial:
         return
-    counted = BUILD / "instructions.json"
+    if options.core is None:
+        document = json.loads(core[0].read_text())
+        document["instructions"] = count_instructions(COUNTED, None)
+        core[0].write_text(json.dumps(document, indent=1))
     text = results.page(
         core=[json.loads(file.read_text()) for file in core],
         lab=[json.loads(file.read_text()) for file in options.lab],
-        instructions=json.loads(counted.read_text()) if counted.exists() else {},
         notes=results.read_notes(BENCH / "notes.md"),
         machine=results.Machine.here(),
     )

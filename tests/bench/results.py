@@ -78,6 +78,7 @@ class Core:
         self.date = documents[-1]["context"]["date"][:10]
         self.commits = ", ".join(dict.fromkeys(document["context"].get("commit", "unknown") for document in documents))
         self.load = [document["context"]["load_avg"][0] for document in documents if document["context"].get("load_avg")]
+        self.instructions: dict[str, float] = {}  # a packet's
         self.runs: dict[str, list[dict]] = {}
         for document in documents:
             runs: dict[str, list[dict]] = {}
@@ -86,6 +87,7 @@ class Core:
                     name = re.sub(r"(/iterations:\d+|/repeats:\d+|/manual_time)+$", "", run["name"])
                     runs.setdefault(name, []).append(run)
             self.runs |= runs
+            self.instructions |= document.get("instructions", {})
 
     def figure(self, name: str, counter: str) -> Figure | None:
         samples = [run[counter] for run in self.runs.get(name, []) if counter in run]
@@ -260,7 +262,7 @@ def size(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def packet_table(core: Core, instructions: dict[str, float]) -> list[str]:
+def packet_table(core: Core) -> list[str]:
     """A line for each kind of packet, a column for each size of the table."""
     names = core.matching("^process/")
     sizes = sorted({size(name) for name in names})
@@ -272,18 +274,18 @@ def packet_table(core: Core, instructions: dict[str, float]) -> list[str]:
         return f"{number(figure.median)} ({spread(figure)})" if figure else ""
 
     def counted(kind: str) -> str:
-        count = instructions.get(f"{kind}/flows:10000")
+        count = core.instructions.get(f"{kind}/flows:10000")
         return f"{count:.0f}" if count else ""
 
     return table(["packets", *(label.get(flows, str(flows)) for flows in sizes), "instructions"],
                  ([plain(kind), *(cell(kind, flows) for flows in sizes), counted(kind)] for kind in kinds))  # fmt: skip
 
 
-def piece_table(core: Core, instructions: dict[str, float]) -> list[str]:
+def piece_table(core: Core) -> list[str]:
     lines = []
     for name in core.matching("^(parse|forward|find_service)/"):
         figure = core.figure(name, "ns")
-        count = instructions.get(name)
+        count = core.instructions.get(name)
         lines.append([name.replace("/", " "), number(figure.median), spread(figure), f"{count:.0f}" if count else ""])
     return table(["piece", "ns", "spread", "instructions"], lines)
 
@@ -327,7 +329,7 @@ def lab_table(lab: Lab) -> list[str]:
     return table(["work", "contender", "median", "spread"], map(cells, rows))
 
 
-def page(core: list[dict], lab: list[dict], instructions: dict[str, float], notes: dict[str, str], machine: Machine) -> str:
+def page(core: list[dict], lab: list[dict], notes: dict[str, str], machine: Machine) -> str:
     measured, wire = Core(core), Lab(lab)
     rows = core_rows(measured) + lab_rows(wire)
     load = f", load average {' and '.join(f'{one:.1f}' for one in measured.load)} when it began" if measured.load else ""
@@ -352,10 +354,10 @@ def page(core: list[dict], lab: list[dict], instructions: dict[str, float], note
         "Flows are drawn at random from all of the table. *stray*: no connection and no SYN, refused with a RST. *foreign*: to an address "
         "that isn't virtual. *mix*: 5 % new, 5 % stray, the rest established. Instructions are those at 10 k flows, by callgrind.",
         "",
-        *packet_table(measured, instructions),
+        *packet_table(measured),
         "## The core: its pieces alone",
         "",
-        *piece_table(measured, instructions),
+        *piece_table(measured),
         "## The core: everything else",
         "",
         *other_table(measured),
