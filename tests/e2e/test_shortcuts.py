@@ -130,11 +130,13 @@ def test_many_flows_are_carried_and_each_packet_counted(lab: Lab, fresh):
         client.connect((lab.topology.vip, 53))
 
     def ask(times: int) -> None:
+        """Few at once: a name server's socket has no room for all."""
         for _ in range(times):
-            for client in clients:
-                client.send(query)
-            for client in clients:
-                assert client.recv(512)[:2] == query[:2]
+            for first in range(0, flows, 50):
+                for client in clients[first : first + 50]:
+                    client.send(query)
+                for client in clients[first : first + 50]:
+                    assert client.recv(512)[:2] == query[:2]
 
     service = ("-u", f"{lab.topology.vip}:53")
     ask(rounds)
