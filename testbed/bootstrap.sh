@@ -25,7 +25,7 @@ packages_test="$packages_test tshark"
 # Completion is tried in the shells people type in.
 packages_test="$packages_test zsh"
 # What tests/bench/run needs beyond the build.
-packages_bench="libbenchmark-dev valgrind"
+packages_bench="libbenchmark-dev valgrind git"
 # What the tests of the image need; an engine or compose that is there already is used (docker_packages).
 packages_docker="docker.io docker-compose mmdebstrap"
 
