@@ -146,14 +146,19 @@ void Daemon::open_kernel_path() {
       if (const unsigned index = devices_[i]->own_interface(); index != 0)
         kernel_path_->link_changed(DeviceId{i}, index, KernelPath::Entry::tap);
     if (!balancer_.shortcut_news().empty())  // taken out first: what is told may be news again
-      kernel_path_->follow(std::exchange(balancer_.shortcut_news(), {}), [this, now](const Carried& c) { tell(c, now); });
-    if (kernel_path_->next_deadline() <= now) kernel_path_->collect(now, [this, now](const Carried& c) { tell(c, now); });
+      kernel_path_->follow(std::exchange(balancer_.shortcut_news(), {}), carried(now));
+    if (kernel_path_->next_deadline() <= now) kernel_path_->collect(now, carried(now));
   });
   loop_->wake_at([this] { return kernel_path_->next_deadline(); });
 }
 
+/// What hears of carried packets.
+KernelPath::Tell Daemon::carried(Instant now) {
+  return [this, now](const Carried& c) { tell(c, now); };
+}
+
 void Daemon::collect_carried(Instant now) {
-  if (kernel_path_) kernel_path_->collect_all(now, [this, now](const Carried& c) { tell(c, now); });
+  if (kernel_path_) kernel_path_->collect_all(now, carried(now));
 }
 
 /// Follows the services and the host's addresses.

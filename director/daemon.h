@@ -40,6 +40,7 @@ class Daemon {
   void guard_host();
   void listen_to_neighbours();
   void open_kernel_path();
+  KernelPath::Tell carried(Instant now);
   void collect_carried(Instant now);
   void listen_to_vsadm();
   void mirror_proc();

@@ -52,6 +52,14 @@ class Shortcuts : public testing::Test {
     server("[SA]");
     client("[A]");
   }
+  /// A connection by NAT that has just been offered one each way.
+  void offer_both() {
+    begin(Method::masq);
+    establish();
+    client("[A]", kEnough);
+    server("[A]");
+    ASSERT_EQ(news().opened.size(), 2U);
+  }
 
   Balancer balancer_{{Policy::improved, 7, 1000, false}};
   Instant now_{1000s};
@@ -139,10 +147,7 @@ TEST_F(Shortcuts, WhoIsNotEstablishedWalks) {
 }
 
 TEST_F(Shortcuts, AFinEndsBothAndNoneComesBack) {
-  begin(Method::masq);
-  establish();
-  client("[A]", kEnough);
-  server("[A]");
+  ASSERT_NO_FATAL_FAILURE(offer_both());
   news().clear();
   client("[FA]");
   EXPECT_EQ(news().closed.size(), 2U);
@@ -152,11 +157,7 @@ TEST_F(Shortcuts, AFinEndsBothAndNoneComesBack) {
 }
 
 TEST_F(Shortcuts, WhatEndsBeforeItWasToldIsNeverOpened) {
-  begin(Method::masq);
-  establish();
-  client("[A]", kEnough);
-  server("[A]");
-  ASSERT_EQ(news().opened.size(), 2U);
+  ASSERT_NO_FATAL_FAILURE(offer_both());
   client("[FA]");  // in the same batch: who is told what closed first would keep it open
   EXPECT_TRUE(news().opened.empty());
   news().clear();
@@ -219,11 +220,7 @@ TEST_F(Shortcuts, WhatWasCarriedCountsAndKeepsTheConnection) {
 }
 
 TEST_F(Shortcuts, WhoIsLetGoIsOfferedOneAgain) {
-  begin(Method::masq);
-  establish();
-  client("[A]", kEnough);
-  server("[A]");
-  ASSERT_EQ(news().opened.size(), 2U);
+  ASSERT_NO_FATAL_FAILURE(offer_both());
   const FlowKey there = news().opened[0].flow;
   const FlowKey back = news().opened[1].flow;
   news().clear();
